@@ -1,0 +1,102 @@
+"""All settings. The only place that reads the environment.
+
+Defaults and their reasons stand in `config.default.toml` and nowhere else. Precedence: environment
+(`HUIBO_…`, `__` between section and name), the file named by `HUIBO_CONFIG`, the defaults.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+DEFAULTS = Path(__file__).with_name("config.default.toml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Http(_Section):
+    host: str
+    port: int = Field(ge=0, le=65535)
+    max_body_bytes: PositiveInt
+
+
+class EngineSettings(_Section):
+    url: str
+    username: str
+    password: str
+    app: str
+    heartbeat_s: PositiveFloat
+    reconnect_s: PositiveFloat
+    request_timeout_s: PositiveFloat
+    lost_after_s: PositiveFloat
+
+
+class Calls(_Section):
+    dispatch_deadline_s: PositiveInt
+    caller_ring_s: PositiveInt
+    callee_ring_s: PositiveInt
+    default_talk_min: PositiveInt
+    max_talk_min: PositiveInt
+    no_audio_s: int = Field(ge=0)
+    region: str
+
+
+class PushSettings(_Section):
+    connect_timeout_s: PositiveFloat
+    timeout_s: PositiveFloat
+    status_retry_s: list[PositiveFloat]
+    cdr_retry_s: list[PositiveFloat]
+    retry_jitter: float = Field(ge=0, lt=1)
+    concurrency: PositiveInt
+    concurrency_per_receiver: PositiveInt
+    allowed_networks: list[str]
+
+
+class Log(_Section):
+    format: Literal["json", "console"]
+    level: Literal["debug", "info", "warning", "error"]
+    mask: bool
+
+
+class Settings(BaseSettings):
+    """The settings of one huibo process; `config.default.toml` documents each."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HUIBO_", env_nested_delimiter="__", extra="ignore", frozen=True
+    )
+
+    database_url: str
+    http: Http
+    engine: EngineSettings
+    calls: Calls
+    push: PushSettings
+    log: Log
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        files = [DEFAULTS]
+        if own := os.environ.get("HUIBO_CONFIG"):
+            files.insert(0, Path(own))
+        return (
+            init_settings,
+            env_settings,
+            *(TomlConfigSettingsSource(settings_cls, toml_file=file) for file in files),
+        )

@@ -1,0 +1,50 @@
+"""What an engine reports, in our words. An adapter makes these; the flow machine consumes them.
+
+`at` is UNIX milliseconds by the engine's clock. Each event may come twice or late: the machine copes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from huibo.model import Leg
+
+
+@dataclass(frozen=True, slots=True)
+class LegEvent:
+    """Something that happened on one leg of one call."""
+
+    call_id: str
+    leg: Leg
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class LegInvited(LegEvent):
+    """The INVITE left."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegRinging(LegEvent):
+    """180 Ringing."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegEarlyMedia(LegEvent):
+    """183 with media: the network itself is to be heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegAnswered(LegEvent):
+    """200 OK, and the leg can be put into a bridge."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegEnded(LegEvent):
+    """The leg is gone. `sip_code`: the final response of a leg that was never answered, None if none came.
+
+    `no_audio`: the engine's media watchdog ended it.
+    """
+
+    sip_code: int | None = None
+    no_audio: bool = False

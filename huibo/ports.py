@@ -1,0 +1,56 @@
+"""The seams of the program: what the flow needs from the engine. Adapters implement these, tests double them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from huibo.engine.events import LegEvent
+from huibo.model import Call, Leg
+
+EventSink = Callable[[LegEvent], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLeg:
+    """A leg that the engine holds at this moment."""
+
+    call_id: str
+    leg: Leg
+    answered: bool
+
+
+class Engine(Protocol):
+    """A telephone switch. Every method raises `EngineError` (it did not happen) or `OutcomeUnknown`.
+
+    Numbers are E.164; the adapter writes them as the trunk wants them. Seconds are whole seconds.
+    """
+
+    @property
+    def ready(self) -> bool:
+        """Connected and able to place calls."""
+
+    async def dial_caller(self, call: Call, ring_s: int, guard_s: int) -> None:
+        """Send the INVITE of the caller's leg; the engine itself ends the leg after `guard_s`."""
+
+    async def dial_callee(self, call: Call, ring_s: int, guard_s: int) -> None:
+        """Bridge the answered caller and send the callee's INVITE with early media through."""
+
+    async def start_ringback(self, call_id: str) -> None:
+        """Play the ringing tone to the caller until stopped."""
+
+    async def stop_ringback(self, call_id: str) -> None:
+        """Stop the ringing tone, if it plays."""
+
+    async def guard_talk(self, call_id: str, seconds: int) -> None:
+        """Have the engine itself end both legs after `seconds`, even when the control plane is dead."""
+
+    async def hang_up(self, call_id: str, leg: Leg) -> None:
+        """End a leg, answered or not. A leg that is gone already is not an error."""
+
+    async def release(self, call_id: str) -> None:
+        """Forget the call's bridge after its last leg is gone."""
+
+    async def live_legs(self) -> list[LiveLeg]:
+        """All legs of ours that the engine holds now."""
