@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -92,11 +92,32 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        files = [DEFAULTS]
-        if own := os.environ.get("HUIBO_CONFIG"):
-            files.insert(0, Path(own))
-        return (
-            init_settings,
-            env_settings,
-            *(TomlConfigSettingsSource(settings_cls, toml_file=file) for file in files),
-        )
+        files = settings_cls.model_config.get("toml_file") or DEFAULTS
+        assert isinstance(files, Path | list)
+        return (env_settings, TomlConfigSettingsSource(settings_cls, toml_file=files, deep_merge=True))
+
+
+class BadSettings(Exception):
+    """The settings cannot be used. The message says which and why, a line each."""
+
+
+def load(file: Path | None = None) -> Settings:
+    """The settings: the environment over `file` (else the one that HUIBO_CONFIG names) over the defaults.
+
+    Raises `BadSettings`.
+    """
+    if file is None and (named := os.environ.get("HUIBO_CONFIG")):
+        file = Path(named)
+    if file is not None and not file.is_file():
+        raise BadSettings(f"no such settings file: {file}")
+
+    class Configured(Settings):
+        model_config = SettingsConfigDict(toml_file=[DEFAULTS, *([file] if file else [])])
+
+    try:
+        return Configured()
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise BadSettings("\n".join(lines)) from error
+    except ValueError as error:  # not TOML, or an environment variable that is not JSON where it must be
+        raise BadSettings(str(error)) from error

@@ -32,7 +32,7 @@ class Refusal(Enum):
         self.text = text
 
 
-class Refused(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours
+class Refused(Exception):
     """A request that is answered with a code; nothing was written and nothing will be dialled.
 
     `message` is what the caller reads; without it the table's text is used.
@@ -48,7 +48,7 @@ class EngineError(Exception):
     """The engine refused or could not be reached: what was asked did certainly not happen."""
 
 
-class OutcomeUnknown(EngineError):  # noqa: N818
+class OutcomeUnknown(EngineError):
     """The engine was asked and did not answer: it may or may not have happened, so never ask again."""
 
 

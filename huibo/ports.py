@@ -1,15 +1,12 @@
-"""The seams of the program: what the flow needs from the engine. Adapters implement these, tests double them."""
+"""The seams of the program: what the flow needs from the engine. Adapters implement it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from huibo.engine.events import LegEvent
-from huibo.model import Call, Leg
-
-EventSink = Callable[[LegEvent], None]
+from huibo.model import Call, Cdr, Leg, Push, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,5 +49,15 @@ class Engine(Protocol):
     async def release(self, call_id: str) -> None:
         """Forget the call's bridge after its last leg is gone."""
 
-    async def live_legs(self) -> list[LiveLeg]:
-        """All legs of ours that the engine holds now."""
+    async def take_stock(self, owned: Collection[str]) -> list[LiveLeg]:
+        """The legs that the engine holds for these calls. What it holds of any other call, it ends."""
+
+
+class Notifier(Protocol):
+    """Decides which pushes a customer is owed and writes their bodies. Pure."""
+
+    def on_moment(self, call: Call, seq: int, report: Report) -> list[Push]:
+        """The pushes owed for a moment of a leg; none when the request did not ask for it."""
+
+    def on_cdr(self, call: Call, seq: int, cdr: Cdr) -> list[Push]:
+        """The pushes owed when the call is over."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from huibo.model import Leg
+from huibo.model import EndReason, Leg
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,11 @@ class LegAnswered(LegEvent):
 
 @dataclass(frozen=True, slots=True)
 class LegEnded(LegEvent):
-    """The leg is gone. `sip_code`: the final response of a leg that was never answered, None if none came.
+    """The leg is gone.
 
-    `no_audio`: the engine's media watchdog ended it.
+    `sip_code`: the final response to the INVITE of a leg that was never answered, None if none came.
+    `why`: the engine's own verdict where it has one (its media watchdog, a channel that vanished unseen).
     """
 
     sip_code: int | None = None
-    no_audio: bool = False
+    why: EndReason | None = None

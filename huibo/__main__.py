@@ -1,0 +1,5 @@
+"""`python -m huibo`."""
+
+from huibo.cli import main
+
+main()

@@ -1,0 +1,61 @@
+"""Who may ask: checks of a request's origin against what is known of the app.
+
+Pure checks over facts: each returns nothing or raises `Refused`. Reads no database and no socket.
+"""
+
+from __future__ import annotations
+
+import hmac
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from huibo.errors import Refusal, Refused
+from huibo.model import App
+
+Network = IPv4Network | IPv6Network
+_MAPPED = IPv6Network("::ffff:0:0/96")  # RFC 4291, 2.5.5.2: an IPv4 address as a dual-stack socket shows it
+
+
+def check_url_id(app: App, url_id: str) -> None:
+    """Refuse (-402) a request whose URL does not carry the app's own id."""
+    # Constant time: the id is the only secret of a request.
+    if not hmac.compare_digest(_bytes(app.url_id), _bytes(url_id)):
+        raise Refused(Refusal.URL_ID)
+
+
+def check_address(app: App, ip: str) -> None:
+    """Refuse (-403) a request from an address outside the app's allowed ones.
+
+    Raises ValueError when the app's own list cannot be read: that must not go unnoticed.
+    """
+    allowed = networks(app.allowed_ips)
+    try:
+        address = _unmapped(ip_address(ip))
+    except ValueError:
+        raise Refused(Refusal.ADDRESS) from None
+    if not any(address in network for network in allowed):
+        raise Refused(Refusal.ADDRESS)
+
+
+@lru_cache(maxsize=1024)
+def networks(entries: tuple[str, ...]) -> tuple[Network, ...]:
+    """Addresses and networks ("10.1.2.3", "10.0.0.0/8", "::1") as networks; ValueError names a bad one."""
+    return tuple(_network(entry) for entry in entries)
+
+
+def _network(entry: str) -> Network:
+    network = ip_network(entry.strip(), strict=False)
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        inner = int(network.network_address) & 0xFFFFFFFF
+        return IPv4Network((inner, network.prefixlen - 96))
+    return network
+
+
+def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,146 @@
+"""The composition root: builds one huibo process from its settings and runs it.
+
+The only place that knows every part. Contains wiring, no behaviour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from huibo import __version__
+from huibo.admission.admit import Admission
+from huibo.api import health
+from huibo.clock import Clock
+from huibo.config import Settings
+from huibo.engine.ari.adapter import AriEngine
+from huibo.engine.install import InstallError
+from huibo.flow.live import LiveCalls
+from huibo.flow.runner import Services
+from huibo.model import Call, CallRequest
+from huibo.push.delivery import Deliverer
+from huibo.storage.database import Database
+from huibo.storage.migrate import migrate
+from huibo.wire import routes as wire
+from huibo.wire.notifier import WireNotifier
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedCall:
+    """An accepted call on its way from admission to the flow (`huibo.wire.routes.Accepted`)."""
+
+    call: Call
+    live: LiveCalls
+
+    @property
+    def call_id(self) -> str:
+        return self.call.call_id
+
+    @property
+    def caller_display(self) -> str:
+        return self.call.caller_display
+
+    @property
+    def callee_display(self) -> str:
+        return self.call.callee_display
+
+    def dispatch(self) -> None:
+        self.live.dispatch(self.call_id)
+
+
+class Huibo:
+    """One control plane. `http` is its ASGI application; `failed` is what ended it, if anything did."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.failed: BaseException | None = None
+        self._server: uvicorn.Server | None = None
+        self.clock = Clock()
+        self.database = Database(settings.database_url)
+        self.engine = AriEngine(settings.engine, settings.calls.no_audio_s, self.clock)
+        self.deliverer = Deliverer(self.database, settings.push, self.clock)
+        services = Services(
+            self.engine, self.database, self.clock, WireNotifier(), pushes_owed=self.deliverer.wake
+        )
+        self.live = LiveCalls(services)
+        self.admission = Admission(self.database, self.engine, self.clock, settings.calls)
+        self.http = self._http()
+
+    async def accept(self, request: CallRequest) -> AcceptedCall:
+        """Admit a request and own its call; nothing is dialled before its `dispatch`."""
+        call, state = await self.admission.accept(request)
+        self.live.adopt(call, state)
+        return AcceptedCall(call, self.live)
+
+    def serve(self) -> None:
+        """Run until SIGTERM or SIGINT. Raises what made it impossible to go on (`UnsuitableAsterisk`, …)."""
+        http = self.settings.http
+        config = uvicorn.Config(
+            self.http,
+            host=http.host,
+            port=http.port,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=5,
+        )
+        self._server = uvicorn.Server(config)
+        self._server.run()
+        if self.failed is not None:
+            raise self.failed
+
+    def _http(self) -> FastAPI:
+        app = FastAPI(
+            title="huibo", version=__version__, lifespan=self._lifespan, docs_url=None, openapi_url=None
+        )
+        app.routes.extend(health.make_routes(lambda: self.engine.ready))
+        app.routes.extend(
+            wire.make_routes(
+                self.admission.authenticate,
+                self.accept,
+                max_body_bytes=self.settings.http.max_body_bytes,
+                max_talk_min=self.settings.calls.max_talk_min,
+            )
+        )
+        return app
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(migrate, self.database.engine)
+        await self.live.recover()
+        tasks = [
+            asyncio.create_task(self.engine.run(self.live), name="engine"),
+            asyncio.create_task(self.deliverer.run(), name="deliverer"),
+        ]
+        for task in tasks:
+            task.add_done_callback(self._ended)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.live.close()
+            await self.database.close()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A part that ends by itself takes the process with it: its supervisor is to know."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self.failed = self.failed or error
+        if not isinstance(error, InstallError):
+            log.error("part failed", part=task.get_name(), exc_info=error)
+        if self._server is not None:
+            self._server.should_exit = True

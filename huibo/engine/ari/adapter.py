@@ -1,0 +1,217 @@
+"""The engine as the flow sees it, on Asterisk over ARI.
+
+Owns the connection's life (connect, check the version, take stock, run, reconnect) and the recipes by which
+legs are dialled, joined and ended. Decides nothing about calls. With `client`, `channels` and `trunks` beside
+it, this is the only place that knows Asterisk's words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any, Protocol
+
+import structlog
+
+from huibo.clock import Clock
+from huibo.config import EngineSettings
+from huibo.engine.ari.channels import Translator, channel_of, leg_of
+from huibo.engine.ari.client import AriClient, AriError
+from huibo.engine.ari.trunks import Trunks
+from huibo.engine.events import LegEvent
+from huibo.engine.install.version import check
+from huibo.errors import EngineError, OutcomeUnknown
+from huibo.model import Call, Leg
+from huibo.numbers import national
+from huibo.ports import LiveLeg
+
+log = structlog.get_logger()
+
+_GONE = (404,)  # the channel, bridge or playback exists no more
+_RING_MARGIN_S = 5  # Asterisk's own ring timer is only the second guard
+
+
+class EngineListener(Protocol):
+    """Who is told what the engine reports."""
+
+    def on_leg_event(self, event: LegEvent) -> None:
+        """Something happened on a leg. Must not block."""
+
+    async def on_engine_back(self) -> None:
+        """Connected, after a start or a loss: reconcile. New calls are refused until this returns."""
+
+    def on_engine_lost(self) -> None:
+        """The engine has been away for too long: its calls are over."""
+
+
+class AriEngine:
+    """`huibo.ports.Engine` on one Asterisk. `run` keeps it connected."""
+
+    def __init__(self, settings: EngineSettings, no_audio_s: int, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._client = AriClient(
+            settings.url,
+            settings.username,
+            settings.password,
+            settings.app,
+            heartbeat_s=settings.heartbeat_s,
+            request_timeout_s=settings.request_timeout_s,
+            on_event=self._take,
+        )
+        self._trunks = Trunks(self._client, no_audio_s)
+        self._translator = Translator()
+        self._listener: EngineListener | None = None
+        self._arrivals: dict[
+            str, asyncio.Future[None]
+        ] = {}  # created channels on their way into the application
+        self._ready = False
+
+    @property
+    def ready(self) -> bool:
+        return self._ready
+
+    async def run(self, listener: EngineListener) -> None:
+        """Stay connected until cancelled. Raises `UnsuitableAsterisk` when that version must not be used."""
+        self._listener = listener
+        lost_at: float | None = None
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                try:
+                    await self._serve(listener)
+                except EngineError as error:
+                    if lost_at is None:
+                        log.warning("engine unavailable", reason=str(error))
+                        lost_at = loop.time()
+                else:
+                    log.warning("engine connection lost")
+                    lost_at = loop.time()
+                if loop.time() - lost_at > self._settings.lost_after_s:
+                    listener.on_engine_lost()
+                await asyncio.sleep(self._settings.reconnect_s)
+        finally:
+            await self._client.close()
+
+    async def dial_caller(self, call: Call, ring_s: int, guard_s: int) -> None:
+        endpoint = await self._trunks.ensure(call.trunk)
+        await self._client.request(
+            "POST",
+            "channels",
+            {"variables": {"TIMEOUT(absolute)": str(guard_s)}},
+            endpoint=f"PJSIP/{national(call.caller)}@{endpoint}",
+            app=self._settings.app,
+            channelId=channel_of(call.call_id, Leg.CALLER),
+            callerId=call.caller_display,
+            timeout=ring_s + _RING_MARGIN_S,
+        )
+
+    async def dial_callee(self, call: Call, ring_s: int, guard_s: int) -> None:
+        caller, callee = (channel_of(call.call_id, leg) for leg in (Leg.CALLER, Leg.CALLEE))
+        endpoint = await self._trunks.ensure(call.trunk)
+        await self._client.request("POST", "bridges", bridgeId=call.call_id, type="mixing")
+        await self._client.request("POST", f"bridges/{call.call_id}/addChannel", channel=caller)
+        arrival = self._arrivals[callee] = asyncio.get_running_loop().create_future()
+        try:
+            await self._client.request(
+                "POST",
+                "channels/create",
+                {
+                    "variables": {
+                        "TIMEOUT(absolute)": str(guard_s),
+                        "CONNECTEDLINE(num,i)": call.callee_display,  # becomes the From of the INVITE
+                    }
+                },
+                endpoint=f"PJSIP/{national(call.callee)}@{endpoint}",
+                app=self._settings.app,
+                channelId=callee,
+            )
+            try:
+                async with asyncio.timeout(self._settings.request_timeout_s):
+                    await arrival  # before it is in the application it cannot be dialled
+                # in the bridge before the INVITE: the caller is to hear the network's own announcements
+                await self._client.request("POST", f"bridges/{call.call_id}/addChannel", channel=callee)
+                await self._client.request("POST", f"channels/{callee}/dial", timeout=ring_s + _RING_MARGIN_S)
+            except OutcomeUnknown:
+                raise
+            except (EngineError, TimeoutError) as error:
+                self._translator.ignore(callee)
+                await self._delete(f"channels/{callee}")
+                raise EngineError(f"callee not dialled: {error or 'channel never arrived'}") from error
+        finally:
+            self._arrivals.pop(callee, None)
+
+    async def start_ringback(self, call_id: str) -> None:
+        await self._client.request(
+            "POST",
+            f"channels/{channel_of(call_id, Leg.CALLER)}/play",
+            media="tone:ring;tonezone=cn",
+            playbackId=f"{call_id}-ringback",
+        )
+
+    async def stop_ringback(self, call_id: str) -> None:
+        await self._delete(f"playbacks/{call_id}-ringback")
+
+    async def guard_talk(self, call_id: str, seconds: int) -> None:
+        for leg in Leg:
+            await self._client.request(
+                "POST",
+                f"channels/{channel_of(call_id, leg)}/variable",
+                variable="TIMEOUT(absolute)",
+                value=seconds,
+            )
+
+    async def hang_up(self, call_id: str, leg: Leg) -> None:
+        await self._delete(f"channels/{channel_of(call_id, leg)}")
+
+    async def release(self, call_id: str) -> None:
+        await self._delete(f"bridges/{call_id}")
+
+    async def take_stock(self, owned: Collection[str]) -> list[LiveLeg]:
+        legs, strays = [], []
+        for channel in await self._client.fetch("channels"):
+            if (ours := leg_of(channel["id"])) is None:
+                continue
+            if ours[0] in owned:
+                legs.append(LiveLeg(*ours, answered=channel["state"] == "Up"))
+            else:
+                strays.append(f"channels/{channel['id']}")
+        bridges = [one["id"] for one in await self._client.fetch("bridges") if one["creator"] == "Stasis"]
+        strays += [f"bridges/{bridge}" for bridge in bridges if bridge not in owned]
+        for stray in strays:
+            log.warning("stray ended", what=stray)
+            await self._delete(stray)
+        return legs
+
+    async def _serve(self, listener: EngineListener) -> None:
+        """One connection, from connecting to its loss."""
+        about = await self._client.fetch("asterisk/info?only=system")
+        check(about["system"]["version"])
+        await self._client.connect()
+        self._trunks.forget()
+        reader = asyncio.create_task(self._client.run(), name="ari-reader")
+        try:
+            await listener.on_engine_back()
+            self._ready = True
+            log.info("engine ready", version=about["system"]["version"])
+            await reader
+        finally:
+            self._ready = False
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if event.get("type") == "StasisStart":
+            arrival = self._arrivals.get(event["channel"]["id"])
+            if arrival is not None and not arrival.done():
+                arrival.set_result(None)
+        for leg_event in self._translator.take(event, self._clock.now_ms()):
+            if self._listener is not None:
+                self._listener.on_leg_event(leg_event)
+
+    async def _delete(self, path: str) -> None:
+        try:
+            await self._client.request("DELETE", path)
+        except AriError as error:
+            if error.status not in _GONE:
+                raise

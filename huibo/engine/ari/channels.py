@@ -1,0 +1,90 @@
+"""The names of channels, and what Asterisk's events mean in our words.
+
+Ids are derived from the call's, so that after any crash each channel tells whose it is. Pure but for the
+few flags that it keeps per channel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from huibo.engine.events import (
+    LegAnswered,
+    LegEarlyMedia,
+    LegEnded,
+    LegEvent,
+    LegInvited,
+    LegRinging,
+)
+from huibo.model import EndReason, Leg
+
+_NO_MEDIA = (
+    44  # Q.850 "requested channel unavailable": what chan_pjsip gives when RTP stays away (rtp_timeout)
+)
+_DIAL = {"": LegInvited, "RINGING": LegRinging, "PROGRESS": LegEarlyMedia}
+
+
+def channel_of(call_id: str, leg: Leg) -> str:
+    return f"{call_id}-{leg.value}"
+
+
+def leg_of(channel: str) -> tuple[str, Leg] | None:
+    """The call and leg that a channel id belongs to; None for a channel that is not ours."""
+    call_id, dash, suffix = channel.rpartition("-")
+    if not dash or suffix not in (Leg.CALLER.value, Leg.CALLEE.value):
+        return None
+    return call_id, Leg(suffix)
+
+
+class Translator:
+    """Turns ARI events into leg events."""
+
+    def __init__(self) -> None:
+        self._up: set[str] = (
+            set()
+        )  # originated channels that were answered but are not in the application yet
+        self._ignored: set[str] = set()
+
+    def ignore(self, channel: str) -> None:
+        """Say nothing of this channel any more, its end included."""
+        self._ignored.add(channel)
+
+    def take(self, event: dict[str, Any], at: int) -> list[LegEvent]:
+        """The leg events that an ARI event amounts to, in order; most amount to none."""
+        kind = event.get("type")
+        holder = event.get("peer" if kind == "Dial" else "channel")
+        ours = leg_of(holder["id"]) if holder else None
+        if holder is None or ours is None:
+            return []
+        channel, (call_id, leg) = holder["id"], ours
+        if kind == "ChannelDestroyed":
+            return self._destroyed(channel, event, call_id, leg, at)
+        if channel in self._ignored:
+            return []
+        match kind:
+            case "Dial":
+                made = _DIAL.get(event.get("dialstatus", ""))
+                return [made(call_id, leg, at)] if made else []
+            case "ChannelStateChange" if holder.get("state") == "Up":
+                if leg is Leg.CALLEE:
+                    return [LegAnswered(call_id, leg, at)]
+                self._up.add(channel)  # an originated channel can be used once it is in the application
+            case "StasisStart" if channel in self._up:
+                self._up.discard(channel)
+                return [LegAnswered(call_id, leg, at)]
+        return []
+
+    def _destroyed(
+        self, channel: str, event: dict[str, Any], call_id: str, leg: Leg, at: int
+    ) -> list[LegEvent]:
+        if channel in self._ignored:
+            self._ignored.discard(channel)
+            return []
+        events: list[LegEvent] = []
+        if channel in self._up:
+            self._up.discard(channel)
+            events.append(LegAnswered(call_id, leg, at))
+        sip_code = event.get("tech_cause")
+        why = EndReason.NO_AUDIO if event.get("cause") == _NO_MEDIA and not sip_code else None
+        events.append(LegEnded(call_id, leg, at, sip_code=sip_code or None, why=why))
+        return events

@@ -1,0 +1,171 @@
+"""One connection to Asterisk's REST interface: requests and events over a single WebSocket.
+
+Owns the socket, the matching of answers to requests, and the notice that the line is dead. One reader hands
+every event on in the order in which it came. Knows ARI's transport, but nothing of calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+
+from huibo.errors import EngineError, OutcomeUnknown
+
+Json = dict[str, Any]
+
+
+class AriError(EngineError):
+    """Asterisk answered a request with an error status."""
+
+    def __init__(self, status: int, request: str, reason: str) -> None:
+        self.status = status
+        super().__init__(f"{request}: {status} {reason}")
+
+
+class AriClient:
+    """A client of one Asterisk. `connect`, then `run` until the connection is lost, then `connect` again."""
+
+    def __init__(
+        self,
+        base_url: str,
+        username: str,
+        password: str,
+        app: str,
+        *,
+        heartbeat_s: float,
+        request_timeout_s: float,
+        on_event: Callable[[Json], None],
+    ) -> None:
+        self._base = base_url.rstrip("/") + "/ari"
+        self._headers = {"Authorization": aiohttp.encode_basic_auth(username, password)}
+        self._app = app
+        # aiohttp waits half a heartbeat for the pong: silence is noticed after 1.5 heartbeats at most
+        self._heartbeat_s = heartbeat_s / 1.5
+        self._timeout_s = request_timeout_s
+        self._on_event = on_event
+        self._ids = itertools.count(1)
+        self._waiting: dict[str, asyncio.Future[Json]] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None and not self._socket.closed
+
+    async def connect(self) -> None:
+        """Open the WebSocket and register the application. Raises `EngineError` when that cannot be done."""
+        query = urlencode({"app": self._app, "subscribeAll": "false"})
+        try:
+            self._socket = await self._http().ws_connect(
+                f"{self._base}/events?{query}",
+                headers=self._headers,
+                heartbeat=self._heartbeat_s,
+                max_msg_size=0,
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise EngineError(f"cannot connect to Asterisk at {self._base}: {error}") from error
+
+    async def run(self) -> None:
+        """Read until the connection is lost; then every request that is still open has an unknown outcome."""
+        assert self._socket is not None
+        try:
+            async for message in self._socket:
+                if message.type is aiohttp.WSMsgType.TEXT:
+                    self._take(json.loads(message.data))
+        finally:
+            await self._drop()
+
+    async def close(self) -> None:
+        await self._drop()
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        **query: str | int,
+    ) -> Any:
+        """Send a request over the WebSocket; returns the decoded answer, None when it has no body.
+
+        Raises `AriError` for an error status, `EngineError` when nothing was sent, `OutcomeUnknown` when no
+        answer came. Never for requests whose answer grows with the load: that crashes Asterisk (see `fetch`).
+        """
+        if self._socket is None or self._socket.closed:
+            raise EngineError("not connected to Asterisk")
+        number = str(next(self._ids))
+        future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        try:
+            await self._socket.send_str(_envelope(number, method, path, body, query))
+            async with asyncio.timeout(self._timeout_s):
+                answer = await future
+        except (TimeoutError, ConnectionError, aiohttp.ClientError) as error:
+            raise OutcomeUnknown(f"{method} {path}: no answer from Asterisk") from error
+        finally:
+            self._waiting.pop(number, None)
+        return _body_of(answer, f"{method} {path}")
+
+    async def fetch(self, path: str) -> Any:
+        """GET over plain HTTP: for lists, which crash Asterisk as one large WebSocket message (500 kB)."""
+        timeout = aiohttp.ClientTimeout(total=self._timeout_s)
+        try:
+            async with self._http().get(
+                f"{self._base}/{path}", headers=self._headers, timeout=timeout
+            ) as answer:
+                if answer.status >= 400:
+                    raise AriError(answer.status, f"GET {path}", answer.reason or "")
+                return await answer.json()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise EngineError(f"GET {path}: {error or 'no answer from Asterisk'}") from error
+
+    def _http(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        return self._session
+
+    def _take(self, message: Json) -> None:
+        if message.get("type") != "RESTResponse":
+            self._on_event(message)
+            return
+        future = self._waiting.get(message.get("request_id", ""))
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    async def _drop(self) -> None:
+        if self._socket is not None:
+            await self._socket.close()
+            self._socket = None
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(OutcomeUnknown("the connection to Asterisk was lost"))
+
+
+def _envelope(
+    number: str, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, str | int]
+) -> str:
+    message: Json = {"type": "RESTRequest", "request_id": number, "method": method, "uri": path}
+    if query:
+        message["query_strings"] = [{"name": name, "value": str(value)} for name, value in query.items()]
+    if body is not None:
+        message["content_type"] = "application/json"
+        message["message_body"] = json.dumps(body)
+    return json.dumps(message)
+
+
+def _body_of(answer: Json, request: str) -> Any:
+    text = answer.get("message_body")
+    body = json.loads(text) if text else None
+    status = answer["status_code"]
+    if status >= 400:
+        reason = (body or {}).get("message") or (body or {}).get("error") or answer.get("reason_phrase", "")
+        raise AriError(status, request, reason)
+    return body

@@ -1,0 +1,93 @@
+"""All calls that are going on in this process: finds the runner of an event, starts and recovers runners.
+
+The only holder of live state. What it holds can be lost at any moment: the database and the engine know the
+rest (see `recover` and `on_engine_back`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from huibo.engine.events import LegAnswered, LegEnded, LegEvent
+from huibo.flow.runner import CallRunner, Services
+from huibo.flow.state import CallState, EngineGone, Start
+from huibo.model import Call, EndReason, Leg
+from huibo.storage.calls import unfinished
+
+log = structlog.get_logger()
+
+
+class LiveCalls:
+    """The live calls of one process; listens to the engine."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._runners: dict[str, CallRunner] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._runners)
+
+    def adopt(self, call: Call, state: CallState) -> None:
+        """Own a call from now on. It is not dialled before `dispatch`, and fails in time without it."""
+        runner = self._runners[call.call_id] = CallRunner(call, state, self._services)
+        task = asyncio.create_task(self._run(runner), name=f"call-{call.call_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def dispatch(self, call_id: str) -> None:
+        """The answer to the request has left: dial now."""
+        if (runner := self._runners.get(call_id)) is not None:
+            runner.post(Start(self._services.clock.now_ms()))
+
+    async def recover(self) -> None:
+        """Own every call that the database knows as unfinished; what they are worth the engine will tell."""
+        for call, state in await self._services.database.read(unfinished):
+            if call.call_id not in self._runners:
+                log.info("call taken up again", call=call.call_id)
+                self.adopt(call, state)
+
+    async def close(self) -> None:
+        """Let go of all calls without touching a conversation."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def on_leg_event(self, event: LegEvent) -> None:
+        if (runner := self._runners.get(event.call_id)) is not None:
+            runner.post(event)
+
+    async def on_engine_back(self) -> None:
+        """Compare what should be with what is. Events that were missed are made up for; nothing is redialled.
+
+        There is no await after the stock-taking, so that the engine is ready before any runner goes on.
+        """
+        held = {(leg.call_id, leg.leg): leg for leg in await self._services.engine.take_stock(self._runners)}
+        now = self._services.clock.now_ms()
+        for call_id, runner in self._runners.items():
+            if runner.state.caller.dialled_at is None:
+                runner.post(Start(now))
+                continue
+            for leg in Leg:
+                if not runner.state.leg(leg).alive:
+                    continue
+                found = held.get((call_id, leg))
+                if found is None:
+                    runner.post(LegEnded(call_id, leg, now, why=EndReason.LOST))
+                elif found.answered:
+                    runner.post(LegAnswered(call_id, leg, now))
+
+    def on_engine_lost(self) -> None:
+        for runner in self._runners.values():
+            runner.post(EngineGone(self._services.clock.now_ms()))
+
+    async def _run(self, runner: CallRunner) -> None:
+        try:
+            await runner.run()
+        except Exception:
+            log.exception("call runner failed", call=runner.call.call_id)
+            raise
+        finally:
+            del self._runners[runner.call.call_id]

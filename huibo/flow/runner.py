@@ -1,0 +1,171 @@
+"""Runs one call: a mailbox, first in first out, and whoever carries the machine's commands out.
+
+Each step is stored before its commands are carried out. Decides nothing: that is the machine's. Never asks
+the engine for a dial twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from huibo.clock import Clock
+from huibo.errors import EngineError, OutcomeUnknown
+from huibo.flow.machine import deadlines, step
+from huibo.flow.state import (
+    CallState,
+    Command,
+    DialCallee,
+    DialCaller,
+    DialFailed,
+    EngineCommand,
+    Event,
+    Finish,
+    GuardTalk,
+    HangUp,
+    StartRingback,
+    StopRingback,
+    Tell,
+    Tick,
+)
+from huibo.model import Call, Leg, Push
+from huibo.ports import Engine, Notifier
+from huibo.storage.calls import save_step
+from huibo.storage.database import Database
+
+log = structlog.get_logger()
+
+_STORE_RETRY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a runner works with."""
+
+    engine: Engine
+    database: Database
+    clock: Clock
+    notifier: Notifier
+    pushes_owed: Callable[[], None]  # tells the deliverer that there is something to do
+
+
+class CallRunner:
+    """One live call. `run` returns when the call is over."""
+
+    def __init__(self, call: Call, state: CallState, services: Services) -> None:
+        self.call = call
+        self.state = state
+        self._services = services
+        self._mailbox: asyncio.Queue[Event] = asyncio.Queue()
+        self._log = log.bind(call=call.call_id)
+
+    def post(self, event: Event) -> None:
+        """Put an event into the mailbox."""
+        self._mailbox.put_nowait(event)
+
+    async def run(self) -> None:
+        while not self.state.over:
+            event = await self._next_event()
+            before = self.state
+            state, commands = step(self.call.call_id, before, event)
+            if state is before and not commands:
+                continue
+            await self._store(state, commands)
+            self.state = state
+            self._tell_log(before, state, commands)
+            for command in commands:
+                await self._carry_out(command)
+
+    async def _next_event(self) -> Event:
+        """The next event, or a tick when a deadline comes first."""
+        due = min(deadlines(self.state), default=None)
+        now = self._services.clock.now_ms()
+        delay_s = None if due is None else max(0, due - now) / 1000
+        try:
+            async with asyncio.timeout(delay_s):
+                return await self._mailbox.get()
+        except TimeoutError:
+            return Tick(self._services.clock.now_ms())
+
+    async def _store(self, state: CallState, commands: list[Command]) -> None:
+        """Write the step and the pushes it owes. Tries until the database takes it: a step is never lost."""
+        owed = self._owed(commands)
+        cdr = next((command.cdr for command in commands if isinstance(command, Finish)), None)
+        at = self._services.clock.now_ms()
+        call_id = self.call.call_id
+        while True:
+            try:
+                await self._services.database.write(
+                    lambda connection: save_step(connection, call_id, state, owed, cdr, at)
+                )
+                break
+            except Exception as error:
+                self._log.error("step not stored, trying again", reason=str(error))
+                await asyncio.sleep(_STORE_RETRY_S)
+        if owed:
+            self._services.pushes_owed()
+
+    def _owed(self, commands: list[Command]) -> list[Push]:
+        notifier, owed = self._services.notifier, []
+        for command in commands:
+            if isinstance(command, Tell):
+                owed += notifier.on_moment(self.call, command.seq, command.report)
+            elif isinstance(command, Finish):
+                owed += notifier.on_cdr(self.call, command.seq, command.cdr)
+        return owed
+
+    async def _carry_out(self, command: Command) -> None:
+        try:
+            match command:
+                case Finish():
+                    if self.state.callee.dialled_at is not None:
+                        await self._services.engine.release(self.call.call_id)
+                case Tell():
+                    pass  # stored with the step: the deliverer does the rest
+                case _:
+                    await self._ask_engine(command)
+        except OutcomeUnknown as error:
+            # It may have happened. A dial is never repeated; the engine's events, a deadline or the next
+            # stock-taking will tell.
+            self._log.warning("outcome unknown", command=type(command).__name__, reason=str(error))
+        except EngineError as error:
+            self._log.warning("engine refused", command=type(command).__name__, reason=str(error))
+            if isinstance(command, DialCaller | DialCallee):
+                leg = Leg.CALLER if isinstance(command, DialCaller) else Leg.CALLEE
+                self.post(DialFailed(leg, self._services.clock.now_ms()))
+
+    async def _ask_engine(self, command: EngineCommand) -> None:
+        engine, call_id = self._services.engine, self.call.call_id
+        match command:
+            case DialCaller(ring_s, guard_s):
+                await engine.dial_caller(self.call, ring_s, guard_s)
+            case DialCallee(ring_s, guard_s):
+                await engine.dial_callee(self.call, ring_s, guard_s)
+            case StartRingback():
+                await engine.start_ringback(call_id)
+            case StopRingback():
+                await engine.stop_ringback(call_id)
+            case GuardTalk(seconds):
+                await engine.guard_talk(call_id, seconds)
+            case HangUp(leg):
+                await engine.hang_up(call_id, leg)
+
+    def _tell_log(self, before: CallState, state: CallState, commands: list[Command]) -> None:
+        for command in commands:
+            if isinstance(command, Tell):
+                report = command.report
+                reason = state.leg(report.leg).record.reason
+                self._log.info(
+                    f"leg {report.moment}",
+                    leg=report.leg.name.lower(),
+                    reason=reason and reason.value,
+                    sip=report.sip_code,
+                )
+            elif isinstance(command, Finish):
+                cdr = command.cdr
+                self._log.info("call over", result=cdr.result.value, talk_s=cdr.talk_s, billed_s=cdr.billed_s)
+        if state.talking and not before.talking:
+            self._log.info("legs joined")

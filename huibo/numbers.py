@@ -1,0 +1,1 @@
+from huibo.admission.numbers import mask, national  # noqa: F401

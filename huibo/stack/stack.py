@@ -1,0 +1,219 @@
+"""The three parts of a stack put together: configuration, start, supervision, stop.
+
+Owns the run folder and what runs from it. Everything in it is generated; nothing outside it is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from socket import SOCK_DGRAM, SOCK_STREAM
+from typing import Self
+
+import aiohttp
+
+import huibo
+from huibo import config
+from huibo.clock import Clock
+from huibo.engine.install.binary import Asterisk
+from huibo.engine.install.instance import Instance, render
+from huibo.model import App, Trunk
+from huibo.sandbox.carrier import Carrier
+from huibo.stack import folders, ports
+from huibo.stack.children import Child, keep_alive
+from huibo.storage import catalog
+from huibo.storage.database import open_engine
+from huibo.storage.migrate import migrate
+
+DEMO_APP = App("demo", url_id="demo", name="Demo")
+DEMO_NUMBERS = ("02131264133", "075561948986", "4001360123")
+_ENGINE_TEMPLATES = Path(huibo.__file__).parent / "engine/ari/etc"
+_RTP_FIRST, _RTP_LAST = 10000, 30000  # below the kernel's own range; Asterisk skips ports in use
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a script needs to know of a stack that answers (`./dev up --ready-file`)."""
+
+    base_url: str
+    app_id: str
+    id: str
+    pid: int
+    engine_pid: int
+    carrier_pid: int
+    asterisk_version: str
+    run_dir: str
+
+
+class Stack:
+    """A running stack: `async with Stack.create(…) as stack`; `stack.ready` tells what runs."""
+
+    def __init__(self, asterisk: Asterisk, folder: Path, http_port: int | None) -> None:
+        free_http, engine_http, engine_sip, carrier_sip = ports.free(
+            SOCK_STREAM, SOCK_STREAM, SOCK_DGRAM, SOCK_DGRAM
+        )
+        http_port = http_port or free_http
+        self.asterisk = asterisk
+        self.folder = folder
+        self.base_url = f"http://127.0.0.1:{http_port}"
+        self.carrier = Carrier.create(asterisk, folder / "carrier", carrier_sip)
+        self._ari_password = secrets.token_hex(16)
+        self._engine_url = f"http://127.0.0.1:{engine_http}"
+        self._engine = Instance(asterisk, folder / "engine")
+        self._engine.write(
+            render(
+                _ENGINE_TEMPLATES,
+                {
+                    "http_port": engine_http,
+                    "sip_bind": f"127.0.0.1:{engine_sip}",
+                    "rtp_start": _RTP_FIRST,
+                    "rtp_end": _RTP_LAST,
+                    "ari_username": "huibo",
+                    "ari_password": self._ari_password,
+                },
+            )
+        )
+        self.settings_file = folder / "huibo.toml"
+        self._write_settings(http_port)
+        self._engine_child = self._asterisk_child("engine", self._engine)
+        self._carrier_child = self._asterisk_child("carrier", self.carrier.instance)
+        self._control_child = self._control_plane()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._ready_file: Path | None = None
+        self.on_event: Callable[[str], None] = lambda _text: None  # a child died or came back
+
+    @classmethod
+    def create(cls, asterisk: Asterisk, cache: Path, http_port: int | None = None) -> Stack:
+        """Write a new run folder; nothing is started yet."""
+        return cls(asterisk, folders.make(cache), http_port)
+
+    @property
+    def log(self) -> Path:
+        """The control plane's log, one JSON object a line."""
+        return self._control_child.log
+
+    @property
+    def ready(self) -> Ready:
+        return Ready(
+            base_url=self.base_url,
+            app_id=DEMO_APP.app_id,
+            id=DEMO_APP.url_id,
+            pid=self._control_child.pid,
+            engine_pid=self._engine_child.pid,
+            carrier_pid=self._carrier_child.pid,
+            asterisk_version=self.asterisk.version,
+            run_dir=str(self.folder),
+        )
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._seed()
+            for child in self._children:
+                await child.start()
+            await asyncio.gather(*(child.wait_until_it_answers() for child in self._children))
+        except BaseException:
+            await self._stop()
+            raise
+        self._keepers = [
+            asyncio.create_task(keep_alive(child, self._died, self._returned)) for child in self._children
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stop()
+
+    def announce(self, ready_file: Path) -> None:
+        """Write the ready file, and again whenever a child has been replaced."""
+        self._ready_file = ready_file
+        partial = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
+        partial.write_text(json.dumps(asdict(self.ready)) + "\n")
+        partial.replace(ready_file)
+
+    @property
+    def _children(self) -> tuple[Child, ...]:
+        return self._engine_child, self._carrier_child, self._control_child
+
+    async def _stop(self) -> None:
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await self._control_child.stop()  # first, so that it does not report the engine as lost
+        await asyncio.gather(self._engine_child.stop(), self._carrier_child.stop())
+        if self._ready_file is not None:
+            self._ready_file.unlink(missing_ok=True)
+        (self.folder / "up.pid").unlink(missing_ok=True)
+
+    def _died(self, child: Child) -> None:
+        assert child.process is not None
+        self.on_event(f"{child.name} ended (exit code {child.process.returncode}), starting it again")
+
+    async def _returned(self, child: Child) -> None:
+        self.on_event(f"{child.name} is back, pid {child.pid}")
+        if self._ready_file is not None and await self._control_answers():
+            self.announce(self._ready_file)
+
+    def _asterisk_child(self, name: str, instance: Instance) -> Child:
+        async def answers() -> bool:
+            process = await asyncio.create_subprocess_exec(
+                *instance.cli("core waitfullybooted"),
+                env=instance.env,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            output, _ = await process.communicate()
+            return b"fully booted" in output
+
+        return Child(name, instance.argv, instance.env, self.folder / f"{name}.log", answers)
+
+    def _control_plane(self) -> Child:
+        env = dict(os.environ) | {
+            "HUIBO_CONFIG": str(self.settings_file),
+            "PYTHONPATH": str(Path(huibo.__file__).parents[1]),
+        }
+        argv = (sys.executable, "-m", "huibo", "serve")
+        return Child("control plane", argv, env, self.folder / "huibo.log", self._control_answers)
+
+    async def _control_answers(self) -> bool:
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
+                session.get(f"{self.base_url}/readyz") as answer,
+            ):
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    def _write_settings(self, http_port: int) -> None:
+        values: dict[str, dict[str, object]] = {
+            "": {"database_url": f"sqlite:///{self.folder}/huibo.sqlite3"},
+            "http": {"port": http_port},
+            "engine": {"url": self._engine_url, "password": self._ari_password},
+            "push": {"allowed_networks": ["127.0.0.0/8", "::1/128"]},
+            "log": {"format": "json"},
+        }
+        lines = []
+        for section, settings in values.items():
+            lines += [f"\n[{section}]"] if section else []
+            lines += [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+        with open(os.open(self.settings_file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write("\n".join(lines) + "\n")
+
+    def _seed(self) -> None:
+        """The demo app with its numbers, and the trunk to the sandbox."""
+        engine = open_engine(config.load(self.settings_file).database_url)
+        migrate(engine)
+        now = Clock().now_ms()
+        with engine.begin() as connection:
+            if catalog.find_app(connection, DEMO_APP.app_id) is None:
+                catalog.add_app(connection, DEMO_APP, now)
+                for number in DEMO_NUMBERS:
+                    catalog.add_number(connection, number, (DEMO_APP.app_id,), now)
+            catalog.remove_trunk(connection, "sandbox")
+            catalog.add_trunk(connection, Trunk("sandbox", "127.0.0.1", self.carrier.sip_port), now)
+        engine.dispose()

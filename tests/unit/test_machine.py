@@ -1,0 +1,358 @@
+"""The flow machine: single stories by hand, and every interleaving that hypothesis can think of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from huibo.engine.events import LegAnswered, LegEarlyMedia, LegEnded, LegEvent, LegInvited, LegRinging
+from huibo.flow.machine import RELEASE_S, deadlines, step
+from huibo.flow.state import (
+    CallState,
+    Command,
+    DialCallee,
+    DialCaller,
+    DialFailed,
+    EngineGone,
+    Event,
+    Finish,
+    GuardTalk,
+    HangUp,
+    Plan,
+    Start,
+    StartRingback,
+    StopRingback,
+    Tell,
+    Tick,
+)
+from huibo.model import CallResult, Cdr, EndReason, Leg, Moment
+
+PLAN = Plan(dispatch_deadline_s=30, caller_ring_s=60, callee_ring_s=60, max_talk_s=1800)
+A, B = Leg.CALLER, Leg.CALLEE
+ACCEPTED = 1_000_000
+
+
+class Story:
+    """Tells a call to the machine, event by event, and keeps what came of it."""
+
+    def __init__(self) -> None:
+        self.now = ACCEPTED
+        self.state = CallState(ACCEPTED, PLAN)
+        self.commands: list[Command] = []
+
+    def take(self, event: Event) -> list[Command]:
+        self.state, commands = step("c", self.state, event)
+        self.commands += commands
+        return commands
+
+    def after(self, ms: int) -> Story:
+        self.now += ms
+        return self
+
+    def leg(self, kind: type[LegEvent], leg: Leg, **more: object) -> list[Command]:
+        return self.take(kind("c", leg, self.now, **more))
+
+    def start(self) -> Story:
+        self.take(Start(self.now))
+        return self
+
+    def invited_ringing(self, leg: Leg) -> Story:
+        self.leg(LegInvited, leg)
+        self.after(100).leg(LegRinging, leg)
+        return self
+
+    def answered(self, leg: Leg) -> Story:
+        self.invited_ringing(leg)
+        self.after(1000).leg(LegAnswered, leg)
+        return self
+
+    @property
+    def told(self) -> list[str]:
+        reports = [c.report for c in self.commands if isinstance(c, Tell)]
+        return [f"{r.leg} {r.moment}{f' {r.sip_code}' if r.sip_code else ''}" for r in reports]
+
+    @property
+    def cdr(self) -> Cdr:
+        (finish,) = [c for c in self.commands if isinstance(c, Finish)]
+        assert self.commands[-1] == finish
+        seqs = [c.seq for c in self.commands if isinstance(c, Tell | Finish)]
+        assert seqs == list(range(1, len(seqs) + 1))
+        return finish.cdr
+
+
+def test_a_conversation_that_the_callee_ends() -> None:
+    story = Story().start()
+    assert story.commands == [DialCaller(60, 60 + 60 + 1800 + 2)]
+    story.answered(A)
+    assert story.commands[-2:] == [DialCallee(60, 60 + 1800 + 2), StartRingback()]
+    story.answered(B)
+    assert story.commands[-2:] == [StopRingback(), GuardTalk(1802)]
+    assert deadlines(story.state) == [story.now + 1_800_000]
+    assert story.after(7_000).leg(LegEnded, B)[-1] == HangUp(A)
+    story.after(5).leg(LegEnded, A)
+    assert story.told == [
+        "a invited", "a ringing", "a answered",
+        "b invited", "b ringing", "b answered", "b hung_up", "a hung_up",
+    ]  # fmt: skip
+    assert story.cdr.result is CallResult.TALKED
+    assert story.cdr.talk_s == 8
+    assert story.cdr.caller.reason is EndReason.RELEASED
+    assert story.cdr.callee.reason is EndReason.HUNG_UP
+
+
+def test_billed_time_is_the_mean_of_both_answered_times_rounded_up() -> None:
+    """The one full sample that is known: answered at 658 and 673, ended at 678, billed 13."""
+    story = Story().start()
+    story.now = 1_658_000
+    story.leg(LegAnswered, A)
+    story.after(15_000).leg(LegAnswered, B)
+    story.after(5_000).leg(LegEnded, A)
+    story.leg(LegEnded, B)
+    assert story.cdr.billed_s == 13
+    assert story.cdr.talk_s == 5
+
+
+@pytest.mark.parametrize(
+    ("rang", "sip", "reason", "told", "result"),
+    [
+        (True, 603, EndReason.DECLINED, "refused 603", CallResult.CALLER_NO_ANSWER),
+        (False, 486, EndReason.BUSY, "refused 486", CallResult.CALLER_UNREACHED),
+        (False, 404, EndReason.NOT_FOUND, "failed 404", CallResult.CALLER_UNREACHED),
+        (False, 480, EndReason.UNAVAILABLE, "failed 480", CallResult.CALLER_UNREACHED),
+        (True, 480, EndReason.NO_ANSWER, "failed 480", CallResult.CALLER_NO_ANSWER),
+        (False, 408, EndReason.NO_RESPONSE, "failed 408", CallResult.CALLER_UNREACHED),
+        (False, 503, EndReason.CARRIER_FAULT, "failed 503", CallResult.CALLER_UNREACHED),
+        (True, 503, EndReason.CARRIER_FAULT, "failed 503", CallResult.CALLER_NO_ANSWER),
+        (False, 403, EndReason.FORBIDDEN, "failed 403", CallResult.CALLER_UNREACHED),
+        (False, None, EndReason.LOST, "failed", CallResult.UNKNOWN),
+    ],
+)
+def test_a_caller_who_is_not_reached(
+    rang: bool, sip: int | None, reason: EndReason, told: str, result: CallResult
+) -> None:
+    story = Story().start()
+    if rang:
+        story.invited_ringing(A)
+    story.after(50).leg(LegEnded, A, sip_code=sip)
+    assert story.told[-1] == f"a {told}"
+    assert story.cdr.caller.reason is reason
+    assert story.cdr.result is result
+    assert story.cdr.billed_s == 0
+    assert not any(isinstance(c, DialCallee) for c in story.commands)
+
+
+@pytest.mark.parametrize(
+    ("rang", "sip", "told", "result"),
+    [
+        (True, 603, "refused 603", CallResult.CALLEE_NO_ANSWER),
+        (False, 486, "refused 486", CallResult.CALLEE_UNREACHED),
+        (False, 480, "failed 480", CallResult.CALLEE_UNREACHED),
+    ],
+)
+def test_a_callee_who_is_not_reached_releases_the_caller(
+    rang: bool, sip: int, told: str, result: CallResult
+) -> None:
+    story = Story().start().answered(A)
+    if rang:
+        story.invited_ringing(B)
+    story.after(50).leg(LegEnded, B, sip_code=sip)
+    assert story.commands[-2:] == [StopRingback(), HangUp(A)]
+    story.after(5).leg(LegEnded, A)
+    assert story.told[-2:] == [f"b {told}", "a hung_up"]
+    assert story.cdr.result is result
+
+
+def test_the_caller_hangs_up_while_the_callee_rings() -> None:
+    story = Story().start().answered(A).invited_ringing(B)
+    story.after(50).leg(LegEnded, A)
+    assert story.commands[-1] == HangUp(B)
+    story.after(5).leg(LegEnded, B, sip_code=487)
+    assert story.told[-2:] == ["a hung_up", "b failed 487"]
+    assert story.cdr.result is CallResult.CALLEE_NO_ANSWER
+
+
+def test_early_media_silences_our_ringing_tone_once() -> None:
+    story = Story().start().answered(A)
+    assert story.leg(LegEarlyMedia, B) == [StopRingback()]
+    assert story.leg(LegEarlyMedia, B) == []
+
+
+@pytest.mark.parametrize("leg", [A, B])
+def test_nobody_answers_in_time(leg: Leg) -> None:
+    story = Story().start()
+    if leg is B:
+        story.answered(A)
+    story.invited_ringing(leg)
+    (due,) = deadlines(story.state)
+    assert story.take(Tick(due - 1)) == []
+    assert story.take(Tick(due)) == [HangUp(leg)]
+    assert story.take(Tick(due + 1)) == []
+    story.now = due
+    story.after(5).leg(LegEnded, leg, sip_code=480)
+    assert f"{leg} failed 408" in story.told
+    assert story.state.leg(leg).record.reason is EndReason.NO_ANSWER
+
+
+def test_talk_time_is_cut_at_the_limit() -> None:
+    story = Story().start().answered(A).answered(B)
+    (due,) = deadlines(story.state)
+    assert story.take(Tick(due)) == [HangUp(B), HangUp(A)]
+    story.now = due
+    story.after(5).leg(LegEnded, A)
+    story.leg(LegEnded, B)
+    assert story.told[-2:] == ["a hung_up", "b hung_up"]
+    assert {story.cdr.caller.reason, story.cdr.callee.reason} == {EndReason.MAX_DURATION}
+
+
+def test_a_leg_that_never_confirms_its_end_is_written_off() -> None:
+    story = Story().start().answered(A).answered(B)
+    story.leg(LegEnded, A)
+    story.now += RELEASE_S * 1000
+    commands = story.take(Tick(story.now))
+    assert commands[0] == HangUp(B)
+    assert story.cdr.result is CallResult.TALKED
+
+
+@pytest.mark.parametrize("make", [Start, Tick])
+def test_a_call_is_never_dialled_late(make: type[Start] | type[Tick]) -> None:
+    story = Story().after(30_000)
+    story.take(make(story.now))
+    assert story.told == ["a failed"]
+    assert story.cdr.caller.reason is EndReason.EXPIRED
+    assert story.cdr.result is CallResult.UNKNOWN
+
+
+def test_a_trunk_that_cannot_be_used_fails_the_leg_without_an_invite() -> None:
+    story = Story().start()
+    story.take(DialFailed(A, story.now))
+    assert story.told == ["a failed"]
+    assert story.cdr.result is CallResult.CALLER_UNREACHED
+
+
+def test_the_engine_dies_in_a_conversation() -> None:
+    story = Story().start().answered(A).answered(B)
+    story.after(4_000).take(EngineGone(story.now))
+    assert story.cdr.result is CallResult.TALKED
+    assert story.cdr.callee.reason is EndReason.LOST
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Any event at any time; afterwards the engine confirms what it was asked, and the call must be over."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.story = Story()
+
+    @rule(ms=st.integers(0, 70_000))
+    def time_passes(self, ms: int) -> None:
+        self.story.after(ms)
+
+    @rule()
+    def dispatch(self) -> None:
+        self.story.start()
+
+    @rule(
+        leg=st.sampled_from(Leg), kind=st.sampled_from([LegInvited, LegRinging, LegEarlyMedia, LegAnswered])
+    )
+    def progress(self, leg: Leg, kind: type[LegEvent]) -> None:
+        self.story.leg(kind, leg)
+
+    @rule(
+        leg=st.sampled_from(Leg),
+        sip=st.none() | st.sampled_from([404, 408, 480, 486, 487, 503, 603, 699]),
+        why=st.sampled_from([None, EndReason.NO_AUDIO, EndReason.LOST]),
+    )
+    def ended(self, leg: Leg, sip: int | None, why: EndReason | None) -> None:
+        self.story.leg(LegEnded, leg, sip_code=sip, why=why)
+
+    @rule(leg=st.sampled_from(Leg))
+    def dial_failed(self, leg: Leg) -> None:
+        self.story.take(DialFailed(leg, self.story.now))
+
+    @rule()
+    def tick(self) -> None:
+        self.story.take(Tick(self.story.now))
+
+    @precondition(lambda self: deadlines(self.story.state))
+    @rule()
+    def until_the_next_deadline(self) -> None:
+        self.story.now = max(self.story.now, min(deadlines(self.story.state)))
+        before = self.story.state
+        self.story.take(Tick(self.story.now))
+        assert self.story.state != before, "a deadline at which nothing happens would spin"
+
+    @rule()
+    def engine_gone(self) -> None:
+        self.story.take(EngineGone(self.story.now))
+
+    @invariant()
+    def each_leg_is_dialled_at_most_once_and_only_in_its_turn(self) -> None:
+        kinds = [type(c) for c in self.story.commands]
+        assert kinds.count(DialCaller) <= 1
+        assert kinds.count(DialCallee) <= 1
+        if DialCallee in kinds:
+            assert "a answered" in self.story.told
+            assert DialCaller in kinds
+
+    @invariant()
+    def nothing_is_told_twice_or_after_the_end_of_its_leg(self) -> None:
+        for leg in Leg:
+            moments = [
+                c.report.moment for c in self.story.commands if isinstance(c, Tell) and c.report.leg is leg
+            ]
+            assert len(set(moments)) == len(moments)
+            last = {Moment.REFUSED, Moment.HUNG_UP, Moment.FAILED}
+            assert not last & set(moments[:-1])
+
+    @invariant()
+    def a_finished_call_has_one_cdr_and_no_live_leg(self) -> None:
+        finishes = [c for c in self.story.commands if isinstance(c, Finish)]
+        assert len(finishes) == self.story.state.over
+        if self.story.state.over:
+            assert not self.story.state.caller.alive
+            assert not self.story.state.callee.alive
+            assert self.story.commands[-1] == finishes[0]
+            assert not deadlines(self.story.state)
+        else:
+            assert deadlines(self.story.state), "a call that waits for nothing would never end"
+
+    @invariant()
+    def a_dead_leg_leaves_no_other_alive_unasked(self) -> None:
+        state = self.story.state
+        for leg in Leg:
+            if state.leg(leg).record.ended_at is not None and state.leg(leg.other).alive:
+                assert HangUp(leg.other) in self.story.commands
+
+    def teardown(self) -> None:
+        if not hasattr(self, "story"):
+            return
+        story = self.story
+        for _ in range(10):
+            if story.state.over:
+                break
+            story.now = max(story.now, min(deadlines(story.state)))
+            story.take(Tick(story.now))
+            for leg in Leg:
+                if HangUp(leg) in story.commands:
+                    story.leg(LegEnded, leg)
+        assert story.state.over
+        assert story.cdr.billed_s >= 0
+        if story.cdr.result is not CallResult.TALKED:
+            assert story.cdr.billed_s == 0
+
+
+TestInterleavings = Interleavings.TestCase
+TestInterleavings.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+
+
+def test_a_finished_call_takes_no_further_event() -> None:
+    story = Story().start()
+    story.leg(LegEnded, A, sip_code=404)
+    state = story.state
+    assert story.leg(LegAnswered, A) == []
+    assert story.state is state
+    assert replace(state) == state
