@@ -37,15 +37,15 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiver() -> AsyncIterator[Receiver]:
-    """A receiver on a free port of loopback."""
+async def receiver(port: int = 0) -> AsyncIterator[Receiver]:
+    """A receiver on loopback; port 0: a free one."""
     one = Receiver()
     app = web.Application()
     app.router.add_post("/{kind}", one._take)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
         one.port = site.port
         yield one

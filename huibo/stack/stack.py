@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from socket import SOCK_DGRAM, SOCK_STREAM
@@ -34,6 +34,8 @@ from huibo.storage.migrate import migrate
 DEMO_APP = App("demo", url_id="demo", name="Demo")
 DEMO_NUMBERS = ("02131264133", "075561948986", "4001360123")
 _ENGINE_TEMPLATES = Path(huibo.__file__).parent / "engine/ari/etc"
+Settings = Mapping[str, Mapping[str, object]]
+
 _RTP_FIRST, _RTP_LAST = 10000, 30000  # below the kernel's own range; Asterisk skips ports in use
 
 
@@ -54,7 +56,9 @@ class Ready:
 class Stack:
     """A running stack: `async with Stack.create(…) as stack`; `stack.ready` tells what runs."""
 
-    def __init__(self, asterisk: Asterisk, folder: Path, http_port: int | None) -> None:
+    def __init__(
+        self, asterisk: Asterisk, folder: Path, http_port: int | None, settings: Settings | None = None
+    ) -> None:
         free_http, engine_http, engine_sip, carrier_sip = ports.free(
             SOCK_STREAM, SOCK_STREAM, SOCK_DGRAM, SOCK_DGRAM
         )
@@ -80,23 +84,29 @@ class Stack:
             )
         )
         self.settings_file = folder / "huibo.toml"
-        self._write_settings(http_port)
-        self._engine_child = self._asterisk_child("engine", self._engine)
-        self._carrier_child = self._asterisk_child("carrier", self.carrier.instance)
-        self._control_child = self._control_plane()
+        self._write_settings(http_port, settings or {})
+        self.engine_child = self._asterisk_child("engine", self._engine)
+        self.carrier_child = self._asterisk_child("carrier", self.carrier.instance)
+        self.control_child = self._control_plane()
         self._keepers: list[asyncio.Task[None]] = []
         self._ready_file: Path | None = None
         self.on_event: Callable[[str], None] = lambda _text: None  # a child died or came back
 
     @classmethod
-    def create(cls, asterisk: Asterisk, cache: Path, http_port: int | None = None) -> Stack:
-        """Write a new run folder; nothing is started yet."""
-        return cls(asterisk, folders.make(cache), http_port)
+    def create(
+        cls,
+        asterisk: Asterisk,
+        cache: Path,
+        http_port: int | None = None,
+        settings: Settings | None = None,
+    ) -> Stack:
+        """Write a new run folder; nothing is started yet. `settings` by section go over the stack's own."""
+        return cls(asterisk, folders.make(cache), http_port, settings)
 
     @property
     def log(self) -> Path:
         """The control plane's log, one JSON object a line."""
-        return self._control_child.log
+        return self.control_child.log
 
     @property
     def ready(self) -> Ready:
@@ -104,9 +114,9 @@ class Stack:
             base_url=self.base_url,
             app_id=DEMO_APP.app_id,
             id=DEMO_APP.url_id,
-            pid=self._control_child.pid,
-            engine_pid=self._engine_child.pid,
-            carrier_pid=self._carrier_child.pid,
+            pid=self.control_child.pid,
+            engine_pid=self.engine_child.pid,
+            carrier_pid=self.carrier_child.pid,
             asterisk_version=self.asterisk.version,
             run_dir=str(self.folder),
         )
@@ -120,10 +130,13 @@ class Stack:
         except BaseException:
             await self._stop()
             raise
+        return self
+
+    def supervise(self) -> None:
+        """From now on start again what dies."""
         self._keepers = [
             asyncio.create_task(keep_alive(child, self._died, self._returned)) for child in self._children
         ]
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stop()
@@ -137,14 +150,14 @@ class Stack:
 
     @property
     def _children(self) -> tuple[Child, ...]:
-        return self._engine_child, self._carrier_child, self._control_child
+        return self.engine_child, self.carrier_child, self.control_child
 
     async def _stop(self) -> None:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        await self._control_child.stop()  # first, so that it does not report the engine as lost
-        await asyncio.gather(self._engine_child.stop(), self._carrier_child.stop())
+        await self.control_child.stop()  # first, so that it does not report the engine as lost
+        await asyncio.gather(self.engine_child.stop(), self.carrier_child.stop())
         if self._ready_file is not None:
             self._ready_file.unlink(missing_ok=True)
         (self.folder / "up.pid").unlink(missing_ok=True)
@@ -189,7 +202,7 @@ class Stack:
         except (aiohttp.ClientError, TimeoutError):
             return False
 
-    def _write_settings(self, http_port: int) -> None:
+    def _write_settings(self, http_port: int, settings: Settings) -> None:
         values: dict[str, dict[str, object]] = {
             "": {"database_url": f"sqlite:///{self.folder}/huibo.sqlite3"},
             "http": {"port": http_port},
@@ -197,10 +210,12 @@ class Stack:
             "push": {"allowed_networks": ["127.0.0.0/8", "::1/128"]},
             "log": {"format": "json"},
         }
+        for section, own in settings.items():
+            values[section] = values.get(section, {}) | dict(own)
         lines = []
-        for section, settings in values.items():
+        for section, chosen in values.items():
             lines += [f"\n[{section}]"] if section else []
-            lines += [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+            lines += [f"{name} = {json.dumps(value)}" for name, value in chosen.items()]
         with open(os.open(self.settings_file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             file.write("\n".join(lines) + "\n")
 

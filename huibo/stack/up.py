@@ -36,6 +36,7 @@ async def up(console: Console, ready_file: Path | None, http_port: int | None) -
     if stop.is_set():
         return
     async with stack:
+        stack.supervise()
         if ready_file is not None:
             stack.announce(ready_file)
         _explain(console, stack)

@@ -1,0 +1,121 @@
+"""What happens to calls and to requests when parts of huibo die and come back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from datetime import datetime
+from socket import SOCK_STREAM
+
+from huibo.sandbox import journal
+from huibo.sandbox.journal import PhoneMoment
+from huibo.stack.ports import free
+from huibo.stack.receiver import receiver
+from huibo.stack.stack import Stack
+from tests.integration.conftest import StartStack
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+async def test_without_asterisk_requests_are_refused_and_it_recovers_by_itself(own: StartStack) -> None:
+    stack, customer = await own()
+    call = await customer.call("13800000100", "13900000100")
+    await call.until_told("dst answered")
+    kill(stack.engine_child.pid)
+    await customer.until_ready(False)
+    refused = await customer.post(customer.request("13800000201", "13900000201"))
+    assert refused["errorCode"] == "-501"
+    assert refused["msg"]
+    await stack.engine_child.process.wait()
+    await stack.engine_child.start()
+    async with asyncio.timeout(10):
+        await customer.until_ready()
+    cdr = await call.cdr()  # its channels are gone: it is closed with what is known
+    assert cdr["callEndStatus"] == "1"
+    assert call.told[-2:] == ["src disaccept", "dst disaccept"]
+    again = await customer.call("13800000301", "13900000301")
+    assert (await again.cdr())["callEndStatus"] == "1"
+    assert len(customer.calls) == 2
+
+
+async def test_a_conversation_outlives_the_control_plane(own: StartStack) -> None:
+    stack, customer = await own()
+    talking = await customer.call("13800000100", "13900000102")  # the callee hangs up 15 s after its answer
+    ringing = await customer.call("13800000200", "13900000204")  # rings until the timer
+    await asyncio.gather(talking.until_told("dst answered"), ringing.until_told("dst ringing"))
+    kill(stack.control_child.pid)
+    await stack.control_child.process.wait()
+    await stack.control_child.start()
+    await customer.until_ready()
+    cdr = await talking.cdr()
+    assert cdr["callEndStatus"] == "1"
+    assert talking.told[-2:] == ["dst disaccept", "src disaccept"]
+    assert 14 <= int(cdr["endCallTime"]) - int(cdr["dstAcceptTime"]) <= 18
+    assert (await ringing.cdr())["callEndStatus"] == "3"
+    assert ringing.told[-2:] == ["dst failed 408", "src disaccept"]
+    invited = [e.number for e in journal.read(stack.carrier.calls_log) if e.event is PhoneMoment.INVITED]
+    assert sorted(invited) == ["13800000100", "13800000200", "13900000102", "13900000204"]
+
+
+async def test_a_call_that_ended_meanwhile_is_closed_after_the_restart(own: StartStack) -> None:
+    stack, customer = await own()
+    call = await customer.call("13800000100", "13900000101")  # the callee hangs up 5 s after its answer
+    await call.until_told("dst answered")
+    kill(stack.control_child.pid)
+    await stack.control_child.process.wait()
+    async for event in journal.follow(stack.carrier.calls_log):
+        if event.number == "13900000101" and event.event is PhoneMoment.HUNG_UP:
+            break
+    await stack.control_child.start()
+    await customer.until_ready()
+    assert (await call.cdr())["callEndStatus"] == "1"
+    async for event in journal.follow(stack.carrier.calls_log):
+        if event.number == "13800000100" and event.event is PhoneMoment.HUNG_UP:
+            break  # the caller, whose end nobody had asked for, was let go
+
+
+async def test_asterisk_keeps_the_talk_limit_when_the_control_plane_is_dead(own: StartStack) -> None:
+    stack, customer = await own()
+    call = await customer.call("13800000100", "13900000100", maxAllowTime="1")
+    await call.until_told("dst answered")
+    kill(stack.control_child.pid)
+    await stack.control_child.process.wait()
+    ends = await asyncio.wait_for(hung_up(stack, {"13800000100", "13900000100"}), 80)
+    answered = next(
+        e.at
+        for e in journal.read(stack.carrier.calls_log)
+        if e.number == "13900000100" and e.event is PhoneMoment.ANSWERED
+    )
+    for end in ends:
+        assert 59 <= (end - answered).total_seconds() <= 66
+    await stack.control_child.start()
+    await customer.until_ready()
+    cdr = await call.cdr()
+    assert cdr["callEndStatus"] == "1"
+
+
+async def hung_up(stack: Stack, numbers: set[str]) -> list[datetime]:
+    """When these phones hung up, waiting for all of them."""
+    ends = {}
+    async for event in journal.follow(stack.carrier.calls_log):
+        if event.event is PhoneMoment.HUNG_UP and event.number in numbers:
+            ends[event.number] = event.at
+            if ends.keys() == numbers:
+                return list(ends.values())
+    raise AssertionError
+
+
+async def test_pushes_owed_survive_a_restart(own: StartStack) -> None:
+    stack, customer = await own({"push": {"cdr_retry_s": [1.0] * 60}})
+    (port,) = free(SOCK_STREAM)  # nobody listens there yet
+    call = await customer.call("13800000107", "13900000100", hangupUrl=f"http://127.0.0.1:{port}/cdr")
+    await call.until_told("src failed 404")
+    kill(stack.control_child.pid)
+    await stack.control_child.process.wait()
+    async with receiver(port) as late:
+        await stack.control_child.start()
+        push = await asyncio.wait_for(late.arrived.get(), 30)
+    assert (push.body["callId"], push.body["callEndStatus"]) == (call.call_id, "4")
