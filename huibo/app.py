@@ -28,6 +28,7 @@ from huibo.push.delivery import Deliverer
 from huibo.storage.database import Database
 from huibo.storage.migrate import migrate
 from huibo.wire import routes as wire
+from huibo.wire.http11 import Http11
 from huibo.wire.notifier import WireNotifier
 
 log = structlog.get_logger()
@@ -88,7 +89,7 @@ class Huibo:
             host=http.host,
             port=http.port,
             loop="uvloop",
-            http="httptools",
+            http=Http11,
             ws="none",
             lifespan="on",
             log_config=None,
@@ -112,6 +113,7 @@ class Huibo:
                 self.accept,
                 max_body_bytes=self.settings.http.max_body_bytes,
                 max_talk_min=self.settings.calls.max_talk_min,
+                body_timeout_s=self.settings.http.body_timeout_s,
             )
         )
         return app

@@ -29,6 +29,7 @@ class Http(_Section):
     host: str
     port: int = Field(ge=0, le=65535)
     max_body_bytes: PositiveInt
+    body_timeout_s: PositiveFloat
 
 
 class EngineSettings(_Section):
@@ -49,7 +50,6 @@ class Calls(_Section):
     default_talk_min: PositiveInt
     max_talk_min: PositiveInt
     no_audio_s: int = Field(ge=0)
-    region: str
 
 
 class PushSettings(_Section):

@@ -1,0 +1,79 @@
+"""The bodies of the pushes: call status and call detail record.
+
+Owns their field names, order and words (docs/wire.md). Pure: what is pushed when, and how it is delivered,
+is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from huibo.model import Call, CallResult, Cdr, Leg, LegRecord, Moment, Report
+from huibo.wire.tencent import encode, to_wire
+
+_PSTN_TO_PSTN = "3"
+
+_USER_FLAG = {Leg.CALLER: "src", Leg.CALLEE: "dst"}
+
+_CALL_STATUS = {
+    Moment.INVITED: "invite",
+    Moment.RINGING: "ringing",
+    Moment.ANSWERED: "answered",
+    Moment.REFUSED: "refused",
+    Moment.HUNG_UP: "disaccept",  # the normal end, not a refusal
+    Moment.FAILED: "failed",
+}
+
+_END_STATUS = {
+    CallResult.UNKNOWN: "0",
+    CallResult.TALKED: "1",
+    CallResult.CALLER_NO_ANSWER: "2",
+    CallResult.CALLEE_NO_ANSWER: "3",
+    CallResult.CALLER_UNREACHED: "4",
+    CallResult.CALLEE_UNREACHED: "5",
+}
+
+
+def status_push(call: Call, report: Report) -> bytes:
+    """What goes to statusUrl at one moment of one leg."""
+    body = _heading(call)
+    body["userFlag"] = _USER_FLAG[report.leg]
+    body["callStatus"] = _CALL_STATUS[report.moment]
+    if report.moment in (Moment.REFUSED, Moment.FAILED) and report.sip_code is not None:
+        body["errorCode"] = str(report.sip_code)
+    body["timeStamp"] = _seconds(report.at)
+    body["callType"] = _PSTN_TO_PSTN
+    return encode(body)
+
+
+def cdr_push(call: Call, cdr: Cdr) -> bytes:
+    """What goes to hangupUrl once a call is over."""
+    body = _heading(call)
+    body["startSrcCallTime"], body["startSrcRingTime"], body["srcAcceptTime"] = _times(cdr.caller)
+    body["startDstCallTime"], body["startDstRingTime"], body["dstAcceptTime"] = _times(cdr.callee)
+    body["endCallTime"] = _seconds(cdr.ended_at)
+    body["callEndStatus"] = _END_STATUS[cdr.result]
+    body["duration"] = str(cdr.billed_s)
+    body["callType"] = _PSTN_TO_PSTN
+    if call.biz_id:
+        body["bizId"] = call.biz_id
+    if call.order_id:
+        body["orderId"] = call.order_id
+    return encode(body)
+
+
+def _heading(call: Call) -> dict[str, str]:
+    return {
+        "appId": call.app_id,
+        "callId": call.call_id,
+        "requestId": call.request_id,
+        "src": to_wire(call.caller),
+        "dst": to_wire(call.callee),
+    }
+
+
+def _times(leg: LegRecord) -> tuple[str, str, str]:
+    return _seconds(leg.invited_at), _seconds(leg.ringing_at), _seconds(leg.answered_at)
+
+
+def _seconds(at: int | None) -> str:
+    """UNIX milliseconds as whole UNIX seconds, cut off; "0" for what did not happen."""
+    return "0" if at is None else str(at // 1000)
