@@ -63,7 +63,7 @@ def main() -> None:
     try:
         cli()
     except (Failed, catalog.Conflict, ChildFailed, InstallError, config.BadSettings) as error:
-        errors.print(f"huibo: {error}", style="red")
+        errors.print(f"huibo: {error}", style="red", markup=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 

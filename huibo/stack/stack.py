@@ -11,6 +11,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from socket import SOCK_DGRAM, SOCK_STREAM
@@ -26,7 +27,7 @@ from huibo.engine.install.instance import Instance, render
 from huibo.model import App, Trunk
 from huibo.sandbox.carrier import Carrier
 from huibo.stack import folders, ports
-from huibo.stack.children import Child, keep_alive
+from huibo.stack.children import Child, ChildFailed, keep_alive
 from huibo.storage import catalog
 from huibo.storage.database import open_engine
 from huibo.storage.migrate import migrate
@@ -168,7 +169,10 @@ class Stack:
 
     async def _returned(self, child: Child) -> None:
         self.on_event(f"{child.name} is back, pid {child.pid}")
-        if self._ready_file is not None and await self._control_answers():
+        if self._ready_file is None:
+            return
+        with suppress(ChildFailed):  # then it is its own keeper that announces
+            await self.control_child.wait_until_it_answers()  # it has to find a new engine first
             self.announce(self._ready_file)
 
     def _asterisk_child(self, name: str, instance: Instance) -> Child:

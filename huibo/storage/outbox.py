@@ -1,30 +1,31 @@
 """The pushes owed: units of work.
 
 A push is written in the transaction of the step that owes it and stays until delivered or dead. Status
-pushes of one call leave in order and before its CDR: a push is due only when no earlier one is pending.
+pushes of one call leave in order and before whatever follows them: a pending one blocks the later pushes of
+its call. What may leave is chosen here and nowhere else; two processes on one outbox would need leases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, select, update
 
 from huibo.model import Push
 from huibo.storage.tables import pushes
 
 PENDING, DELIVERED, DEAD = "pending", "delivered", "dead"
+STATUS = "status"  # the kind whose order is kept
 
 
-@dataclass(frozen=True, slots=True)
-class OwedPush:
-    """A push as the deliverer sees it. `attempts` counts those already made."""
+class OwedPush(NamedTuple):
+    """A push as the deliverer sees it. `attempts` counts those already made, `receiver` see `receiver_of`."""
 
     id: int
     call_id: str
-    app_id: str
     kind: str
     seq: int
     url: str
@@ -33,79 +34,141 @@ class OwedPush:
     attempts: int
 
 
+class Waiting(NamedTuple):
+    """A receiver with pending pushes: when the first became due, and the first after now. UNIX ms.
+
+    What became due may still be under way, or blocked by an earlier push of its call.
+    """
+
+    receiver: str
+    first_at: int
+    later_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one attempt came to. `at` (UNIX ms): of a pending push its next attempt, of others their end."""
+
+    push: OwedPush
+    state: str
+    at: int
+    error: str | None = None
+
+
 def receiver_of(url: str) -> str:
-    """The receiver that a URL belongs to: scheme, host and port. One receiver never delays another."""
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+    """The receiver that a URL belongs to: scheme, host and port. Never raises: a step must not fail by it."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return "unusable"
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def add_pushes(connection: Connection, owed: Sequence[Push], at: int) -> None:
-    """Write pushes; they are due at once (UNIX ms `at`)."""
+    """Write pushes; they are due at once (UNIX ms `at`), or when the push that blocks them is."""
     if owed:
-        connection.execute(insert(pushes), [_row(push, at) for push in owed])
+        connection.execute(_add, [_row(push, at) for push in owed])
 
 
-def due_receivers(connection: Connection, now: int) -> list[str]:
-    """Receivers with at least one push whose time has come."""
-    query = select(pushes.c.receiver).where(pushes.c.state == PENDING, pushes.c.next_at <= now)
-    return list(connection.scalars(query.distinct()))
+def waiting(connection: Connection, now: int) -> list[Waiting]:
+    """All receivers with pending pushes. Costs a few index look-ups a receiver, however many wait there."""
+    return [Waiting._make(row) for row in connection.execute(_waiting, {"now": now})]
 
 
 def due_pushes(connection: Connection, receiver: str, now: int, limit: int) -> list[OwedPush]:
-    """The oldest pushes for a receiver that may leave now, at most one of each call."""
+    """The pushes for a receiver that may leave now, those that are due longest first."""
+    rows = connection.execute(_due, {"receiver": receiver, "now": now, "limit": limit})
+    return [OwedPush._make(row) for row in rows]
+
+
+def save_verdicts(connection: Connection, verdicts: Sequence[Verdict]) -> None:
+    """Count the attempts and store what they came to."""
+    if verdicts:
+        connection.execute(_save, [_outcome(verdict) for verdict in verdicts])
+    # What a failed status push blocks need not be looked at before it is: a dead receiver piles that up.
+    blocking = [each for each in verdicts if each.state == PENDING and each.push.kind == STATUS]
+    if blocking:
+        connection.execute(
+            _postpone,
+            [{"of_call": each.push.call_id, "behind": each.push.seq, "until": each.at} for each in blocking],
+        )
+
+
+def _select_waiting() -> Select[tuple[str, int, int | None]]:
+    """Hops through the index from one receiver to the next, without touching the rows between."""
+    pending = pushes.c.state == PENDING
+    seed = select(func.min(pushes.c.receiver).label("receiver")).where(pending)
+    hop = seed.cte("hop", recursive=True)
+    following = select(func.min(pushes.c.receiver)).where(pending, pushes.c.receiver > hop.c.receiver)
+    hop = hop.union_all(select(following.scalar_subquery()).where(hop.c.receiver.is_not(None)))
+    first_at = select(func.min(pushes.c.next_at)).where(pending, pushes.c.receiver == hop.c.receiver)
+    later_at = first_at.where(pushes.c.next_at > bindparam("now"))
+    query = select(hop.c.receiver, first_at.scalar_subquery(), later_at.scalar_subquery())
+    return query.where(hop.c.receiver.is_not(None)).order_by(hop.c.receiver)
+
+
+def _select_due() -> Select[tuple[object, ...]]:
     earlier = pushes.alias("earlier")
     blocked = (
         select(earlier.c.id)
         .where(
-            and_(
-                earlier.c.call_id == pushes.c.call_id,
-                earlier.c.state == PENDING,
-                earlier.c.seq < pushes.c.seq,
-            )
+            earlier.c.call_id == pushes.c.call_id,
+            earlier.c.seq < pushes.c.seq,
+            earlier.c.state == PENDING,
+            earlier.c.kind == STATUS,
         )
         .exists()
     )
-    query = (
-        select(pushes)
-        .where(pushes.c.state == PENDING, pushes.c.receiver == receiver, pushes.c.next_at <= now, ~blocked)
+    return (
+        select(*(pushes.c[name] for name in OwedPush._fields))
+        .where(
+            pushes.c.state == PENDING,
+            pushes.c.receiver == bindparam("receiver"),
+            pushes.c.next_at <= bindparam("now"),
+            ~blocked,
+        )
         .order_by(pushes.c.next_at, pushes.c.id)
-        .limit(limit)
-    )
-    fields = OwedPush.__dataclass_fields__
-    return [OwedPush(**{name: row[name] for name in fields}) for row in connection.execute(query).mappings()]
-
-
-def next_due_at(connection: Connection, after: int) -> int | None:
-    """When the next push that is not due yet becomes due, UNIX ms."""
-    query = select(func.min(pushes.c.next_at)).where(pushes.c.state == PENDING, pushes.c.next_at > after)
-    return connection.scalar(query)
-
-
-def mark_delivered(connection: Connection, push_id: int, at: int) -> None:
-    _finish(connection, push_id, DELIVERED, at, None)
-
-
-def mark_dead(connection: Connection, push_id: int, at: int, error: str) -> None:
-    """Give up: the push stays, to be seen and replayed."""
-    _finish(connection, push_id, DEAD, at, error)
-
-
-def mark_failed(connection: Connection, push_id: int, next_at: int, error: str) -> None:
-    """One attempt failed; try again at `next_at`."""
-    connection.execute(
-        update(pushes)
-        .where(pushes.c.id == push_id)
-        .values(attempts=pushes.c.attempts + 1, next_at=next_at, last_error=error)
+        .limit(bindparam("limit"))
     )
 
 
-def _finish(connection: Connection, push_id: int, state: str, at: int, error: str | None) -> None:
-    connection.execute(
-        update(pushes)
-        .where(pushes.c.id == push_id)
-        .values(attempts=pushes.c.attempts + 1, state=state, finished_at=at, last_error=error)
+_waiting = _select_waiting()
+_due = _select_due()
+
+_blocker = pushes.alias("blocker")
+_blocked_until = select(func.max(_blocker.c.next_at)).where(
+    _blocker.c.call_id == bindparam("of_call"),
+    _blocker.c.seq < bindparam("before"),
+    _blocker.c.state == PENDING,
+    _blocker.c.kind == STATUS,
+    _blocker.c.next_at > bindparam("at"),
+)
+_add = insert(pushes).values(next_at=func.coalesce(_blocked_until.scalar_subquery(), bindparam("at")))
+
+_save = (
+    update(pushes)
+    .where(pushes.c.id == bindparam("push"))
+    .values(
+        attempts=pushes.c.attempts + 1,
+        state=bindparam("state"),
+        next_at=bindparam("next_at"),
+        finished_at=bindparam("finished_at"),
+        last_error=bindparam("last_error"),
     )
+)
+
+_postpone = (
+    update(pushes)
+    .where(
+        pushes.c.call_id == bindparam("of_call"),
+        pushes.c.seq > bindparam("behind"),
+        pushes.c.state == PENDING,
+        pushes.c.next_at < bindparam("until"),
+    )
+    .values(next_at=bindparam("until"))
+)
 
 
 def _row(push: Push, at: int) -> dict[str, object]:
@@ -120,5 +183,17 @@ def _row(push: Push, at: int) -> dict[str, object]:
         "state": PENDING,
         "attempts": 0,
         "created_at": at,
-        "next_at": at,
+        "at": at,
+        "of_call": push.call_id,
+        "before": push.seq,
+    }
+
+
+def _outcome(verdict: Verdict) -> dict[str, object]:
+    return {
+        "push": verdict.push.id,
+        "state": verdict.state,
+        "next_at": verdict.at,
+        "finished_at": None if verdict.state == PENDING else verdict.at,
+        "last_error": verdict.error,
     }

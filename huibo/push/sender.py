@@ -1,0 +1,162 @@
+"""One attempt to deliver one push over HTTP: what is sent, and what counts as delivered (docs/wire.md, "Delivery").
+
+Knows neither the schedule nor the outbox. Never follows a redirect, keeps no cookie, takes no proxy from the
+environment, and never puts a body or a URL into an error text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+
+import aiohttp
+import structlog
+from yarl import URL
+
+from huibo import __version__
+from huibo.clock import Clock
+from huibo.config import PushSettings
+from huibo.push.guard import Guard
+from huibo.push.resolver import ThreadResolver
+from huibo.push.schedule import retry_after_s
+from huibo.storage.outbox import OwedPush
+
+log = structlog.get_logger()
+
+_HEADERS = {"Content-Type": "application/json;charset=utf-8", "User-Agent": f"huibo/{__version__}"}
+_REPLY_BYTES = 64 * 1024
+_REPLY_S = 1.0  # the answer counts, its body does not: it is only read to use the connection again
+_KEEP_S = 1.5  # servers close idle connections after 2 s and more: do not send into one being closed
+_ERROR_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an attempt. `error` is None for a delivery, else short text for people.
+
+    `final`: no further attempt can help. `answered`: in time and in HTTP. `retry_after_s`: what the receiver
+    asks to wait.
+    """
+
+    error: str | None = None
+    final: bool = False
+    answered: bool = False
+    retry_after_s: float = 0
+
+
+class Sender:
+    """The push client: `async with` it. Raises `ValueError` for settings that name no networks."""
+
+    def __init__(self, settings: PushSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._guard = Guard(settings.allowed_networks)
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Sender:
+        connector = aiohttp.TCPConnector(
+            limit=0,  # whoever calls `send` sets the bounds
+            keepalive_timeout=_KEEP_S,
+            resolver=ThreadResolver(),
+            socket_factory=self._guard.open_socket,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            skip_auto_headers=("Accept-Encoding",),
+            headers=_HEADERS,
+            timeout=aiohttp.ClientTimeout(
+                total=self._settings.timeout_s, connect=self._settings.connect_timeout_s
+            ),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def send(self, push: OwedPush) -> Outcome:
+        """Make one attempt. Raises nothing but `CancelledError`."""
+        if (url := _usable(push.url)) is None:
+            return Outcome("the URL is not usable", final=True)
+        try:
+            return await self._post(url, push)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return Outcome(self._describe(error)[:_ERROR_CHARS])
+        except Exception as error:
+            log.exception("push attempt failed in an unforeseen way", call=push.call_id)
+            return Outcome(f"unforeseen: {type(error).__name__}")
+
+    async def _post(self, url: URL, push: OwedPush) -> Outcome:
+        # The id names the push, not the attempt, so that a receiver can tell a repetition.
+        headers = {"webhook-id": f"{push.call_id}-{push.seq}"}
+        async with self._session.post(url, data=push.body, headers=headers, allow_redirects=False) as answer:
+            outcome = self._judge(answer)
+            await _read_reply(answer)
+            return outcome
+
+    def _judge(self, answer: aiohttp.ClientResponse) -> Outcome:
+        status = answer.status
+        if 200 <= status < 300:
+            return Outcome(answered=True)
+        asked_s = 0.0
+        if status in (429, 503):
+            asked_s = retry_after_s(answer.headers.get("Retry-After"), self._clock.now_ms() / 1000)
+        note = " (redirects are not followed)" if 300 <= status < 400 else ""
+        return Outcome(f"HTTP {status}{note}", final=status == 410, answered=True, retry_after_s=asked_s)
+
+    def _describe(self, error: Exception) -> str:
+        match error:
+            case aiohttp.ConnectionTimeoutError():
+                return f"no connection within {self._settings.connect_timeout_s:g} s"
+            case TimeoutError() if not isinstance(error, aiohttp.ClientError):
+                return f"timed out after {self._settings.timeout_s:g} s"
+            case aiohttp.ClientConnectorDNSError():
+                return f"the name {error.host} does not resolve"
+            case aiohttp.ClientConnectorCertificateError():
+                return f"TLS certificate: {error.certificate_error}"
+            case aiohttp.ClientSSLError():
+                return f"TLS: {error.os_error}"
+            case aiohttp.ClientOSError():
+                return _os_text(error)
+            case aiohttp.ServerDisconnectedError():
+                return "connection closed without an answer"
+            case aiohttp.InvalidURL():
+                return "the URL names its host in an unusual form"
+            case aiohttp.ClientResponseError():
+                return "the answer is not proper HTTP"
+            case _:
+                return type(error).__name__
+
+
+def _usable(text: str) -> URL | None:
+    with suppress(ValueError):
+        url = URL(text)
+        if url.scheme in ("http", "https") and url.host:
+            return url
+    return None
+
+
+def _os_text(error: aiohttp.ClientOSError) -> str:
+    """The system's reason in its usual words; of a refused target the guard's."""
+    if error.errno is None or error.errno == errno.EACCES:
+        return str(error.strerror or error).removeprefix("Multiple exceptions: ")
+    return os.strerror(error.errno).lower()
+
+
+async def _read_reply(answer: aiohttp.ClientResponse) -> None:
+    """Read a short body to its end, so that the connection stays usable; of any other, close it."""
+    with suppress(aiohttp.ClientError, TimeoutError):
+        async with asyncio.timeout(_REPLY_S):
+            left = _REPLY_BYTES
+            while left > 0 and (piece := await answer.content.read(left)):
+                left -= len(piece)
+    if not answer.content.at_eof():
+        answer.close()

@@ -1,0 +1,69 @@
+"""Who may have how many attempts under way, so that receivers that hang cost the others nothing.
+
+Pure bookkeeping. Does not know what is due, nor since when.
+"""
+
+from __future__ import annotations
+
+from huibo.storage.outbox import OwedPush
+
+_REMEMBERED = 1_000  # receivers known to answer; forgetting one only makes it start small again
+
+
+class Slots:
+    """The attempts under way. Four bounds, of which the last two keep room for the others:
+
+    - at most `total` in all, at most `per_receiver` towards one;
+    - a receiver whose last attempt got an answer has all of that. One that is new or let the last attempt
+      hang is on trial: a quarter of it;
+    - all those on trial together have half of `total`: dead receivers, however many, leave the other half;
+    - the last quarter of either is only for receivers that have nothing under way.
+    """
+
+    def __init__(self, total: int, per_receiver: int) -> None:
+        self._total = total
+        self._per_receiver = per_receiver
+        self._under_way: dict[str, set[int]] = {}
+        self._answering: dict[str, None] = {}  # the least recent first
+
+    def __len__(self) -> int:
+        return sum(map(len, self._under_way.values()))
+
+    def under_way(self, receiver: str) -> set[int]:
+        """Ids of the pushes that are being attempted."""
+        return self._under_way.get(receiver, set())
+
+    def take(self, push: OwedPush) -> None:
+        self._under_way.setdefault(push.receiver, set()).add(push.id)
+
+    def give_back(self, push: OwedPush, answered: bool) -> None:
+        """An attempt is over, with an answer or without."""
+        others = self._under_way[push.receiver]
+        others.discard(push.id)
+        if not others:
+            del self._under_way[push.receiver]
+        self._answering.pop(push.receiver, None)
+        if answered:
+            self._answering[push.receiver] = None
+            if len(self._answering) > _REMEMBERED:
+                del self._answering[next(iter(self._answering))]
+
+    def copy(self) -> Slots:
+        """A snapshot to plan with, elsewhere."""
+        twin = Slots(self._total, self._per_receiver)
+        twin._under_way = {receiver: set(ids) for receiver, ids in self._under_way.items()}
+        twin._answering = dict.fromkeys(self._answering)
+        return twin
+
+    def room(self, receiver: str) -> int:
+        """How many attempts towards a receiver may be added now."""
+        own = len(self.under_way(receiver))
+        used, total, share = len(self), self._total, self._per_receiver
+        free, free_for_more = total - used, total * 3 // 4 - used
+        if receiver not in self._answering:
+            half, share = max(1, total // 2), max(1, share // 4)
+            used = sum(len(ids) for name, ids in self._under_way.items() if name not in self._answering)
+            free, free_for_more = min(free, half - used), min(free_for_more, half * 3 // 4 - used)
+        if not own and free > 0:
+            return max(1, min(share, free_for_more))
+        return max(0, min(share - own, free_for_more))
