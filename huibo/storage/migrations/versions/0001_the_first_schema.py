@@ -42,15 +42,15 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("call_id", name=op.f("pk_calls")),
     )
-    with op.batch_alter_table("calls", schema=None) as batch_op:
-        batch_op.create_index("ix_calls_app_accepted", ["app_id", "accepted_at"], unique=False)
-        batch_op.create_index(
-            "ix_calls_unfinished",
-            ["accepted_at"],
-            unique=False,
-            sqlite_where=sa.text("ended_at IS NULL"),
-            postgresql_where=sa.text("ended_at IS NULL"),
-        )
+    op.create_index("ix_calls_app_accepted", "calls", ["app_id", "accepted_at"], unique=False)
+    op.create_index(
+        "ix_calls_unfinished",
+        "calls",
+        ["accepted_at"],
+        unique=False,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
 
     op.create_table(
         "numbers",
@@ -78,9 +78,8 @@ def upgrade() -> None:
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_pushes")),
     )
-    with op.batch_alter_table("pushes", schema=None) as batch_op:
-        batch_op.create_index("ix_pushes_call", ["call_id", "seq"], unique=True)
-        batch_op.create_index("ix_pushes_due", ["state", "receiver", "next_at"], unique=False)
+    op.create_index("ix_pushes_call", "pushes", ["call_id", "seq"], unique=True)
+    op.create_index("ix_pushes_due", "pushes", ["state", "receiver", "next_at"], unique=False)
 
     op.create_table(
         "trunks",
