@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from huibo.sandbox import journal
+from huibo.sandbox.journal import PhoneMoment
 from huibo.sandbox.tones import hears, tone_of
 from huibo.stack.receiver import Received, Receiver, receiver
 from huibo.stack.stack import Stack
@@ -68,6 +69,7 @@ class _Story:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tell_pushes())
             group.create_task(self._tell_call(answer["callId"]))
+            group.create_task(self._until_recordings_are_closed())
 
     async def _post(self) -> dict[str, str]:
         request = {
@@ -98,6 +100,14 @@ class _Story:
             if line["event"] == "call over":
                 return
 
+    async def _until_recordings_are_closed(self) -> None:
+        waiting = {CALLER, CALLEE}
+        async for event in journal.follow(self._stack.carrier.calls_log):
+            if event.event in (PhoneMoment.HUNG_UP, PhoneMoment.REFUSED):
+                waiting.discard(event.number)
+                if not waiting:
+                    return
+
     async def _tell_pushes(self) -> None:
         while not self.cdr:
             push: Received = await self._receiving.arrived.get()
@@ -126,8 +136,7 @@ def _in_words(line: dict[str, Any]) -> tuple[str, str, str]:
     who = line.get("leg", "call")
     match line["event"]:
         case "leg hung_up":
-            mine = line.get("reason") == "hung_up"
-            return who, "hung up" if mine else f"was released ({line.get('reason')})", "cyan"
+            return who, "hung up" if line["reason"] == "hung_up" else "was released", "cyan"
         case "legs joined":
             return who, "both legs are bridged: they talk", "bold cyan"
         case "call over":
@@ -144,7 +153,7 @@ async def _log_lines(file: Path) -> AsyncIterator[dict[str, Any]]:
         while True:
             partial += lines.readline()
             if not partial.endswith("\n"):
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.005)
                 continue
             if partial.startswith("{"):
                 yield json.loads(partial)

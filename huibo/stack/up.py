@@ -56,6 +56,6 @@ def _explain(console: Console, stack: Stack) -> None:
     console.print(f"  {curl(stack)}\n", soft_wrap=True, style="bold green", markup=False)
     table = Table("last digits", "the phone", "这部电话", title="Sandbox numbers, e.g. 0086138001380[b]05[/]")
     for row in phones.describe():
-        table.add_row(row.digits, row.english, row.chinese)
+        table.add_row(*row)
     console.print(table)
     console.print("`./dev cli app list` talks to this instance. Ctrl-C stops everything.\n", markup=False)
