@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 import uvicorn
@@ -25,6 +26,7 @@ from huibo.flow.live import LiveCalls
 from huibo.flow.runner import Services
 from huibo.model import Call, CallRequest
 from huibo.push.delivery import Deliverer
+from huibo.recording.raw import RawRecordings
 from huibo.storage.database import Database
 from huibo.storage.migrate import migrate
 from huibo.wire import routes as wire
@@ -66,10 +68,18 @@ class Huibo:
         self._server: uvicorn.Server | None = None
         self.clock = Clock()
         self.database = Database(settings.database_url)
-        self.engine = AriEngine(settings.engine, settings.calls.no_audio_s, self.clock)
+        raw = RawRecordings(Path("/tmp"))
+        self.engine = AriEngine(
+            settings.engine, settings.calls.no_audio_s, self.clock, raw, Path("/tmp/warn.wav")
+        )
         self.deliverer = Deliverer(self.database, settings.push, self.clock)
         services = Services(
-            self.engine, self.database, self.clock, WireNotifier(), pushes_owed=self.deliverer.wake
+            self.engine,
+            self.database,
+            self.clock,
+            WireNotifier(),
+            None,  # type: ignore[arg-type]
+            pushes_owed=self.deliverer.wake,
         )
         self.live = LiveCalls(services)
         self.admission = Admission(self.database, self.engine, self.clock, settings.calls)

@@ -48,6 +48,10 @@ class EngineError(Exception):
     """The engine refused or could not be reached: what was asked did certainly not happen."""
 
 
+class PromptError(Exception):
+    """A text could not be made into sound. The message is one line: which voice, and why."""
+
+
 class OutcomeUnknown(EngineError):
     """The engine was asked and did not answer: it may or may not have happened, so never ask again."""
 

@@ -50,6 +50,9 @@ class EndReason(StrEnum):
     NO_RESPONSE = "no_response"  # the carrier never answered the INVITE
     TRUNK_DOWN = "trunk_down"  # the INVITE could not be sent
     EXPIRED = "expired"  # not dialled in time, so not dialled at all
+    WITHDRAWN = "withdrawn"  # the customer cancelled the call
+    MENU = "menu"  # the caller's keys, or the want of them, ended the menu
+    PROMPT_FAILED = "prompt_failed"  # the prompts could not be made, so nobody was dialled
     LOST = "lost"  # the engine lost the leg, its end was not seen
 
 
@@ -62,6 +65,61 @@ class CallResult(StrEnum):
     CALLER_UNREACHED = "caller_unreached"  # the caller's phone never rang
     CALLEE_NO_ANSWER = "callee_no_answer"  # the caller answered, the callee did not
     CALLEE_UNREACHED = "callee_unreached"  # the caller answered, the callee's phone never rang
+
+
+class Choice(StrEnum):
+    """What a key does in a menu."""
+
+    CONNECT = "connect"  # dial the callee
+    REPLAY = "replay"  # play the prompt once more
+    RELEASE = "release"  # end the call
+
+
+@dataclass(frozen=True, slots=True)
+class Menu:
+    """What the caller hears and may press before the callee is dialled.
+
+    `notice` is played first and takes no keys; `prompt` is cut off by a key. A key without a choice replays
+    the prompt. After `repeats` replays the call is released. `key_url`: where keys are pushed, None: nowhere.
+    """
+
+    notice: str
+    prompt: str
+    choices: tuple[tuple[str, Choice], ...]
+    repeats: int
+    male: bool = False
+    key_url: str | None = None
+
+    def choice(self, key: str) -> Choice:
+        return dict(self.choices).get(key, Choice.REPLAY)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """The files of a menu, ready to be played: paths for the engine, and how long they are."""
+
+    notice: str | None
+    prompt: str | None
+    notice_s: float = 0.0
+    prompt_s: float = 0.0
+
+
+class CancelUnless(StrEnum):
+    """From which moment on a call is to be left alone by a cancel request."""
+
+    NEVER = "never"
+    CALLER_RINGING = "caller_ringing"
+    CALLER_ANSWERED = "caller_answered"
+    CALLEE_RINGING = "callee_ringing"
+    CALLEE_ANSWERED = "callee_answered"
+
+
+class RingSound(StrEnum):
+    """What the caller hears while the callee is dialled."""
+
+    ALL = "all"  # the network's own sounds, our ringing tone until they come
+    NONE = "none"  # our ringing tone, whatever the network plays
+    FAIL = "fail"  # our ringing tone; the network's announcements where they come in place of ringing
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +142,13 @@ class CallRequest:
     status_mask: int = 0  # which moments to push; only wire/ can read it
     status_url: str | None = None  # None: the app's default
     cdr_url: str | None = None
+    record_url: str | None = None
     biz_id: str = ""
     order_id: str = ""
+    record: bool = False
+    menu: Menu | None = None
+    last_call_id: str | None = None  # prefer another trunk than that call's
+    recognise_ringing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +165,26 @@ class Trunk:
     enabled: bool = True
 
 
+class DisplayMode(StrEnum):
+    """Which number a phone shows when the request names none."""
+
+    POOL = "pool"  # one of the app's own, by chance
+    MUTUAL = "mutual"  # each phone shows the other party's real number
+    CALLEE = "callee"  # the callee's phone shows the caller's real number, the caller's one of the app's own
+
+
+@dataclass(frozen=True, slots=True)
+class AppSettings:
+    """What an app has otherwise than the configuration; None: as the configuration says."""
+
+    display: DisplayMode = DisplayMode.POOL
+    caller_ring_s: int | None = None
+    callee_ring_s: int | None = None
+    ring_sound: RingSound | None = None
+    warn: tuple[Leg, ...] | None = None  # who hears the tone before the talk limit
+    keep_days: int | None = None  # how long recordings are kept
+
+
 @dataclass(frozen=True, slots=True)
 class App:
     """A customer's application: who may call and where its pushes go by default."""
@@ -112,6 +195,8 @@ class App:
     allowed_ips: tuple[str, ...] = ("127.0.0.0/8", "::1/128")  # addresses and networks
     status_url: str | None = None
     cdr_url: str | None = None
+    record_url: str | None = None
+    settings: AppSettings = AppSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +216,12 @@ class Call:
     status_mask: int = 0
     status_url: str | None = None
     cdr_url: str | None = None
+    record_url: str | None = None
     biz_id: str = ""
     order_id: str = ""
+    record: bool = False
+    key_url: str | None = None
+    recognise_ringing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +261,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """One HTTP message owed to a customer. `kind` is `status` or `cdr`; `seq` orders those of one call."""
+    """One HTTP message owed to a customer. `seq` orders those of one call.
+
+    `kind` is `status`, `key`, `cdr` or `recording`.
+    """
 
     call_id: str
     app_id: str

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from huibo.model import Call, Cdr, Leg, Push, Report
+from huibo.model import Call, Cdr, Leg, Menu, Prompts, Push, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,20 @@ class Engine(Protocol):
     async def dial_caller(self, call: Call, ring_s: int, guard_s: int) -> None:
         """Send the INVITE of the caller's leg; the engine itself ends the leg after `guard_s`."""
 
-    async def dial_callee(self, call: Call, ring_s: int, guard_s: int) -> None:
-        """Bridge the answered caller and send the callee's INVITE with early media through."""
+    async def dial_callee(self, call: Call, ring_s: int, guard_s: int, record: bool) -> None:
+        """Bridge the answered caller and send the callee's INVITE with early media through.
+
+        `record`: what the caller says and hears is written to two files from here on.
+        """
+
+    async def play(self, call_id: str, turn: int, path: str) -> None:
+        """Play a WAV file to the caller; a `PlayEnded` with this turn follows."""
+
+    async def stop_play(self, call_id: str, turn: int) -> None:
+        """Stop that play, if it goes on."""
+
+    async def warn(self, call_id: str, leg: Leg) -> None:
+        """A short tone to one party."""
 
     async def start_ringback(self, call_id: str) -> None:
         """Play the ringing tone to the caller until stopped."""
@@ -59,5 +71,15 @@ class Notifier(Protocol):
     def on_moment(self, call: Call, seq: int, report: Report) -> list[Push]:
         """The pushes owed for a moment of a leg; none when the request did not ask for it."""
 
+    def on_key(self, call: Call, seq: int, key: str) -> list[Push]:
+        """The pushes owed for a key that the caller pressed in the menu."""
+
     def on_cdr(self, call: Call, seq: int, cdr: Cdr) -> list[Push]:
         """The pushes owed when the call is over."""
+
+
+class PromptMaker(Protocol):
+    """Makes a menu's texts into sound."""
+
+    async def prepare(self, menu: Menu) -> Prompts:
+        """The files of a menu. Raises `PromptError`; may take seconds."""

@@ -40,6 +40,21 @@ class LegAnswered(LegEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class PlayEnded(LegEvent):
+    """A prompt has been played to its end, or could not be. `turn` is that of the play command."""
+
+    turn: int
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPressed(LegEvent):
+    """A DTMF key: 0-9, *, #, A-D; by RFC 4733, SIP INFO or in-band."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class LegEnded(LegEvent):
     """The leg is gone.
 

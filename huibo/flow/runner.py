@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import structlog
 
 from huibo.clock import Clock
-from huibo.errors import EngineError, OutcomeUnknown
+from huibo.engine.events import PlayEnded
+from huibo.errors import EngineError, OutcomeUnknown, PromptError
 from huibo.flow.machine import deadlines, step
 from huibo.flow.state import (
     CallState,
+    Cancel,
     Command,
     DialCallee,
     DialCaller,
@@ -26,13 +28,20 @@ from huibo.flow.state import (
     Finish,
     GuardTalk,
     HangUp,
+    Play,
+    PreparePrompts,
+    PromptsFailed,
+    PromptsReady,
     StartRingback,
+    StopPlay,
     StopRingback,
     Tell,
+    TellKey,
     Tick,
+    Warn,
 )
-from huibo.model import Call, Leg, Push
-from huibo.ports import Engine, Notifier
+from huibo.model import Call, CancelUnless, Leg, Menu, Push
+from huibo.ports import Engine, Notifier, PromptMaker
 from huibo.storage.calls import save_step
 from huibo.storage.database import Database
 
@@ -49,6 +58,7 @@ class Services:
     database: Database
     clock: Clock
     notifier: Notifier
+    prompts: PromptMaker
     pushes_owed: Callable[[], None]  # tells the deliverer that there is something to do
 
 
@@ -60,24 +70,51 @@ class CallRunner:
         self.state = state
         self._services = services
         self._mailbox: asyncio.Queue[Event] = asyncio.Queue()
+        self._asked: list[tuple[Cancel, asyncio.Future[bool]]] = []
+        self._preparing: asyncio.Task[None] | None = None
         self._log = log.bind(call=call.call_id)
 
     def post(self, event: Event) -> None:
         """Put an event into the mailbox."""
         self._mailbox.put_nowait(event)
 
+    async def cancel(self, unless: CancelUnless) -> bool:
+        """Have the call ended unless it has come too far; tells whether it is being ended."""
+        event, answer = Cancel(self._services.clock.now_ms(), unless), asyncio.Future[bool]()
+        self._asked.append((event, answer))
+        self.post(event)
+        return await answer
+
     async def run(self) -> None:
-        while not self.state.over:
-            event = await self._next_event()
-            before = self.state
-            state, commands = step(self.call.call_id, before, event)
-            if state is before and not commands:
-                continue
-            await self._store(state, commands)
-            self.state = state
-            self._tell_log(before, state, commands)
-            for command in commands:
-                await self._carry_out(command)
+        try:
+            while not self.state.over:
+                event = await self._next_event()
+                changed = await self._take(event)
+                self._answer(event, changed)
+        finally:
+            if self._preparing is not None:
+                self._preparing.cancel()
+            for _, answer in self._asked:  # the call ended before they had their turn
+                answer.cancel()
+
+    async def _take(self, event: Event) -> bool:
+        """One step: think, store, act. Tells whether anything changed."""
+        before = self.state
+        state, commands = step(self.call.call_id, before, event)
+        if state is before and not commands:
+            return False
+        await self._store(state, commands)
+        self.state = state
+        self._tell_log(before, state, commands)
+        for command in commands:
+            await self._carry_out(command)
+        return True
+
+    def _answer(self, event: Event, changed: bool) -> None:
+        for asked in [asked for asked in self._asked if asked[0] is event]:
+            self._asked.remove(asked)
+            if not asked[1].done():
+                asked[1].set_result(changed)
 
     async def _next_event(self) -> Event:
         """The next event, or a tick when a deadline comes first."""
@@ -113,6 +150,8 @@ class CallRunner:
         for command in commands:
             if isinstance(command, Tell):
                 owed += notifier.on_moment(self.call, command.seq, command.report)
+            elif isinstance(command, TellKey):
+                owed += notifier.on_key(self.call, command.seq, command.key)
             elif isinstance(command, Finish):
                 owed += notifier.on_cdr(self.call, command.seq, command.cdr)
         return owed
@@ -123,8 +162,10 @@ class CallRunner:
                 case Finish():
                     if self.state.callee.dialled_at is not None:
                         await self._services.engine.release(self.call.call_id)
-                case Tell():
+                case Tell() | TellKey():
                     pass  # stored with the step: the deliverer does the rest
+                case PreparePrompts(menu):
+                    self._preparing = asyncio.create_task(self._prepare(menu))
                 case _:
                     await self._ask_engine(command)
         except OutcomeUnknown as error:
@@ -136,14 +177,33 @@ class CallRunner:
             if isinstance(command, DialCaller | DialCallee):
                 leg = Leg.CALLER if isinstance(command, DialCaller) else Leg.CALLEE
                 self.post(DialFailed(leg, self._services.clock.now_ms()))
+            elif isinstance(command, Play):
+                now = self._services.clock.now_ms()
+                self.post(PlayEnded(self.call.call_id, Leg.CALLER, now, command.turn, failed=True))
+
+    async def _prepare(self, menu: Menu) -> None:
+        """Beside the mailbox: a voice may take its time while the caller's dispatch deadline runs."""
+        try:
+            prompts = await self._services.prompts.prepare(menu)
+        except PromptError as error:
+            self._log.error("prompts not made", reason=str(error))
+            self.post(PromptsFailed(self._services.clock.now_ms()))
+        else:
+            self.post(PromptsReady(self._services.clock.now_ms(), prompts))
 
     async def _ask_engine(self, command: EngineCommand) -> None:
         engine, call_id = self._services.engine, self.call.call_id
         match command:
             case DialCaller(ring_s, guard_s):
                 await engine.dial_caller(self.call, ring_s, guard_s)
-            case DialCallee(ring_s, guard_s):
-                await engine.dial_callee(self.call, ring_s, guard_s)
+            case DialCallee(ring_s, guard_s, record):
+                await engine.dial_callee(self.call, ring_s, guard_s, record)
+            case Play(path, turn):
+                await engine.play(call_id, turn, path)
+            case StopPlay(turn):
+                await engine.stop_play(call_id, turn)
+            case Warn(leg):
+                await engine.warn(call_id, leg)
             case StartRingback():
                 await engine.start_ringback(call_id)
             case StopRingback():
@@ -164,6 +224,8 @@ class CallRunner:
                     reason=reason and reason.value,
                     sip=report.sip_code,
                 )
+            elif isinstance(command, TellKey):
+                self._log.info("key pressed", key=command.key)
             elif isinstance(command, Finish):
                 cdr = command.cdr
                 self._log.info("call over", result=cdr.result.value, talk_s=cdr.talk_s, billed_s=cdr.billed_s)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from huibo.flow.state import CallState
 from huibo.model import CallResult, Cdr, EndReason, LegRecord
 
+_PLATFORM_FAILED = {EndReason.LOST, EndReason.EXPIRED, EndReason.PROMPT_FAILED}
+
 
 def cdr_of(call_id: str, state: CallState) -> Cdr:
     """The call detail record of a call that is over (`state.ended_at` is set)."""
@@ -28,11 +30,12 @@ def result_of(caller: LegRecord, callee: LegRecord) -> CallResult:
     """What became of the call, from what happened on its legs."""
     if _talked(caller, callee):
         return CallResult.TALKED
-    if {caller.reason, callee.reason} & {EndReason.LOST, EndReason.EXPIRED}:
+    if {caller.reason, callee.reason} & _PLATFORM_FAILED:
         return CallResult.UNKNOWN
     if caller.answered_at is None:
         return CallResult.CALLER_UNREACHED if caller.ringing_at is None else CallResult.CALLER_NO_ANSWER
-    gave_up = callee.reason in (None, EndReason.CANCELLED)  # the caller did not wait for the callee
+    # not the callee's doing: the menu ended the call, the caller did not wait, the customer cancelled
+    gave_up = callee.reason in (None, EndReason.CANCELLED, EndReason.WITHDRAWN)
     if callee.ringing_at is None and not gave_up:
         return CallResult.CALLEE_UNREACHED
     return CallResult.CALLEE_NO_ANSWER

@@ -6,10 +6,11 @@ can be taken up again after any crash.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from huibo.engine.events import LegEvent
-from huibo.model import Cdr, EndReason, Leg, LegRecord, Report
+from huibo.model import CancelUnless, Cdr, EndReason, Leg, LegRecord, Menu, Prompts, Report, RingSound
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,12 @@ class Plan:
     caller_ring_s: int
     callee_ring_s: int
     max_talk_s: int
+    ring_sound: RingSound = RingSound.ALL
+    warn_s: int = 0  # so long before the talk limit the parties of `warn` hear a tone; 0: never
+    warn: tuple[Leg, ...] = ()
+    menu: Menu | None = None
+    key_wait_s: int = 5  # how long the caller may think after the prompt
+    record: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,26 @@ class LegState:
         return self.record.answered_at is not None
 
 
+class MenuStage(StrEnum):
+    """Where the caller is in the menu."""
+
+    NOTICE = "notice"  # keys have no effect
+    PROMPT = "prompt"
+    WAITING = "waiting"  # the prompt is over, a key may still come
+    OVER = "over"
+
+
+@dataclass(frozen=True, slots=True)
+class MenuState:
+    """The menu as the machine sees it."""
+
+    prompts: Prompts
+    stage: MenuStage = MenuStage.NOTICE
+    turn: int = 0  # numbers the plays; the end of an older one means nothing any more
+    replays: int = 0
+    waiting_since: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class CallState:
     """One call as the machine sees it."""
@@ -50,11 +77,16 @@ class CallState:
     caller: LegState = field(default_factory=LegState)
     callee: LegState = field(default_factory=LegState)
     ringback: bool = False  # the caller hears our ringing tone
+    menu: MenuState | None = None  # once its prompts are there
+    warned: bool = False
     told: int = 0  # how many moments have been reported: numbers them, whatever dies in between
     ended_at: int | None = None  # set once: the call is over, its CDR is written
 
     def leg(self, leg: Leg) -> LegState:
         return self.caller if leg is Leg.CALLER else self.callee
+
+    def with_leg(self, leg: Leg, changed: LegState) -> CallState:
+        return replace(self, caller=changed) if leg is Leg.CALLER else replace(self, callee=changed)
 
     @property
     def over(self) -> bool:
@@ -91,13 +123,36 @@ class DialFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptsReady:
+    """The menu's prompts can be played."""
+
+    at: int
+    prompts: Prompts
+
+
+@dataclass(frozen=True, slots=True)
+class PromptsFailed:
+    """The menu's prompts cannot be made."""
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The customer wants the call ended, unless it has come too far."""
+
+    at: int
+    unless: CancelUnless = CancelUnless.NEVER
+
+
+@dataclass(frozen=True, slots=True)
 class EngineGone:
     """The engine is lost with every leg it held."""
 
     at: int
 
 
-Event = LegEvent | Start | Tick | DialFailed | EngineGone
+Event = LegEvent | Start | Tick | DialFailed | EngineGone | PromptsReady | PromptsFailed | Cancel
 
 
 # Commands
@@ -111,8 +166,38 @@ class DialCaller:
 
 @dataclass(frozen=True, slots=True)
 class DialCallee:
+    """Bridge the caller and dial the callee; with `record`, record what they say from here on."""
+
     ring_s: int
     guard_s: int
+    record: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PreparePrompts:
+    """Have the menu's texts made into sound; `PromptsReady` or `PromptsFailed` follows."""
+
+    menu: Menu
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """Play a file to the caller; `PlayEnded` with this turn follows."""
+
+    path: str
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopPlay:
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """A short tone to one party: the talk time is nearly over."""
+
+    leg: Leg
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +231,15 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
+class TellKey:
+    """Report a key that was taken. `seq` counts with the moments'."""
+
+    seq: int
+    key: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The call is over: write the CDR, owe its push, free the bridge. The last command of every call."""
 
@@ -153,5 +247,7 @@ class Finish:
     cdr: Cdr
 
 
-EngineCommand = DialCaller | DialCallee | StartRingback | StopRingback | GuardTalk | HangUp
-Command = EngineCommand | Tell | Finish
+EngineCommand = (
+    DialCaller | DialCallee | StartRingback | StopRingback | GuardTalk | HangUp | Play | StopPlay | Warn
+)
+Command = EngineCommand | PreparePrompts | Tell | TellKey | Finish

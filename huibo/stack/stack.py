@@ -79,6 +79,7 @@ class Stack:
                     "sip_bind": f"127.0.0.1:{engine_sip}",
                     "rtp_start": _RTP_FIRST,
                     "rtp_end": _RTP_LAST,
+                    "ari_app": "huibo",
                     "ari_username": "huibo",
                     "ari_password": self._ari_password,
                 },

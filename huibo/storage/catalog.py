@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import Connection, RowMapping, Table, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from huibo.model import App, Trunk
+from huibo.model import App, AppSettings, Trunk
 from huibo.storage.tables import app_numbers, apps, numbers, trunks
+
+_settings = TypeAdapter(AppSettings)
 
 
 class Conflict(Exception):
@@ -27,6 +30,8 @@ def add_app(connection: Connection, app: App, at: int) -> None:
         "allowed_ips": list(app.allowed_ips),
         "status_url": app.status_url,
         "cdr_url": app.cdr_url,
+        "record_url": app.record_url,
+        "settings": _settings.dump_python(app.settings, mode="json", exclude_defaults=True),
         "created_at": at,
     }
     _add(connection, apps, row, f"app {app.app_id} exists already")
@@ -120,6 +125,8 @@ def _app(row: RowMapping) -> App:
         allowed_ips=tuple(row["allowed_ips"]),
         status_url=row["status_url"],
         cdr_url=row["cdr_url"],
+        record_url=row["record_url"],
+        settings=_settings.validate_python(row["settings"]),
     )
 
 

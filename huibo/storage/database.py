@@ -11,11 +11,13 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -37,6 +39,8 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = open_engine(url)
+        self._reader = self.engine.execution_options(reading=True)
+        self._closed = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_loop, name="huibo-writer", daemon=True)
         self._thread.start()
@@ -46,6 +50,8 @@ class Database:
 
         Whatever `work` raises is raised here, and nothing of it is kept; so is what the commit raises.
         """
+        if self._closed:
+            raise RuntimeError("the database is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._jobs.put(_Job(work, loop, future))
@@ -57,7 +63,7 @@ class Database:
 
     def read_now(self, work: Work[T]) -> T:
         """`read` for callers without an event loop."""
-        with self.engine.connect() as connection:
+        with self._reader.connect() as connection:
             return work(connection)
 
     def write_now(self, work: Work[T]) -> T:
@@ -66,6 +72,7 @@ class Database:
             return work(connection)
 
     async def close(self) -> None:
+        self._closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
         self.engine.dispose()
@@ -100,10 +107,10 @@ class Database:
 
 def open_engine(url: str) -> Engine:
     """An SQLAlchemy engine with this product's settings for that kind of database."""
-    engine = create_engine(url)
+    engine = create_engine(url, hide_parameters=True)  # errors are logged; numbers and passwords are not
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_immediate)
+        event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -114,17 +121,26 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def _run(job: _Job, connection: Connection) -> None:
+    savepoint = connection.begin_nested()
     try:
-        with connection.begin_nested():
-            job.result = job.work(connection)
-    except Exception as error:
-        job.error = error
+        job.result = job.work(connection)
+    except BaseException as error:  # the writer outlives whatever a unit does
+        # a future takes no StopIteration
+        job.error = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
+        try:
+            savepoint.rollback()
+        except (
+            DBAPIError
+        ):  # SQLite gives up the whole transaction when the disk is full: nobody's work was kept
+            raise job.error from None
+    else:
+        savepoint.commit()
 
 
 def _resolve(batch: list[_Job]) -> None:
     for loop in {job.loop for job in batch}:
         jobs = [job for job in batch if job.loop is loop]
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # closed meanwhile: nobody waits there any more
             loop.call_soon_threadsafe(_hand_back, jobs)
 
 
@@ -148,5 +164,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin_sqlite(connection: Connection) -> None:
+    """Writers queue up at once rather than fail half-way; readers hinder nobody (WAL)."""
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

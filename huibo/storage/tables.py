@@ -42,6 +42,8 @@ apps = Table(
     Column("allowed_ips", JSON, nullable=False),
     Column("status_url", Text),
     Column("cdr_url", Text),
+    Column("record_url", Text),
+    Column("settings", JSON, nullable=False),  # AppSettings: what differs from the configuration
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -89,8 +91,12 @@ calls = Table(
     Column("status_mask", Integer, nullable=False),
     Column("status_url", Text),
     Column("cdr_url", Text),
+    Column("record_url", Text),
+    Column("key_url", Text),
     Column("biz_id", Text, nullable=False),
     Column("order_id", Text, nullable=False),
+    Column("record", Boolean, nullable=False),
+    Column("recognise_ringing", Boolean, nullable=False),
     Column("state", Text, nullable=False),  # CallState as JSON
     Column("ended_at", BigInteger),
     Index("ix_calls_app_accepted", "app_id", "accepted_at"),
@@ -122,6 +128,46 @@ cdrs = Table(
     Column("result", String(20), nullable=False),
     Column("talk_s", Integer, nullable=False),
     Column("billed_s", Integer, nullable=False),
+)
+
+recordings = Table(
+    "recordings",
+    metadata,
+    Column("call_id", ForeignKey("calls.call_id"), primary_key=True),
+    Column("app_id", String(64), nullable=False),
+    Column("state", String(10), nullable=False),  # pending, ready, failed, purged
+    Column("talk_ms", Integer, nullable=False),  # how long it must be
+    Column("created_at", BigInteger, nullable=False),
+    Column("next_at", BigInteger, nullable=False),  # when it is to be finished, or tried again
+    Column("attempts", Integer, nullable=False),
+    Column("finished_at", BigInteger),
+    Column("expires_at", BigInteger),  # when it is purged
+    Column("reason", Text),  # why it failed
+    Column("key", Text),  # where the store has it
+    Column("format", String(8)),
+    Column("bytes", BigInteger),
+    Column("sha256", String(64)),
+    Column("duration_ms", Integer),
+    Index("ix_recordings_due", "state", "next_at"),
+    Index("ix_recordings_expiry", "state", "expires_at"),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("app_id", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("digest", String(64), nullable=False),  # of the body
+    Column("answer", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_idempotency_created", "created_at"),
 )
 
 pushes = Table(

@@ -6,7 +6,7 @@ Pure; the bodies are those of `pushes`.
 from __future__ import annotations
 
 from huibo.model import Call, Cdr, Push, Report
-from huibo.wire.pushes import cdr_push, status_push
+from huibo.wire.pushes import cdr_push, key_push, status_push
 from huibo.wire.tencent import wants
 
 
@@ -17,6 +17,11 @@ class WireNotifier:
         if call.status_url is None or not wants(call.status_mask, report.leg, report.moment):
             return []
         return [_push(call, "status", seq, call.status_url, status_push(call, report))]
+
+    def on_key(self, call: Call, seq: int, key: str) -> list[Push]:
+        if call.key_url is None:
+            return []
+        return [_push(call, "key", seq, call.key_url, key_push(call, key))]
 
     def on_cdr(self, call: Call, seq: int, cdr: Cdr) -> list[Push]:
         if call.cdr_url is None:

@@ -44,6 +44,13 @@ def status_push(call: Call, report: Report) -> bytes:
     return encode(body)
 
 
+def key_push(call: Call, key: str) -> bytes:
+    """What goes to keyPressUrl for each key that was taken: always the caller's."""
+    body = {"appId": call.app_id, "callId": call.call_id, "requestId": call.request_id}
+    body |= {"phone": to_wire(call.caller), "key": key, "callType": _PSTN_TO_PSTN}
+    return encode(body)
+
+
 def cdr_push(call: Call, cdr: Cdr) -> bytes:
     """What goes to hangupUrl once a call is over."""
     body = _heading(call)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from huibo.numbers import national, parse_callee, parse_caller
 from huibo.errors import Refusal, Refused
 from huibo.model import CallRequest, Leg, Moment
+from huibo.numbers import national, parse_callee, parse_caller
 from huibo.wire import fields as rules
 from huibo.wire.body import Fields, text_of
 

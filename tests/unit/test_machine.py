@@ -9,10 +9,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from huibo.engine.events import LegAnswered, LegEarlyMedia, LegEnded, LegEvent, LegInvited, LegRinging
+from huibo.engine.events import (
+    KeyPressed,
+    LegAnswered,
+    LegEarlyMedia,
+    LegEnded,
+    LegEvent,
+    LegInvited,
+    LegRinging,
+    PlayEnded,
+)
 from huibo.flow.machine import RELEASE_S, deadlines, step
 from huibo.flow.state import (
     CallState,
+    Cancel,
     Command,
     DialCallee,
     DialCaller,
@@ -23,13 +33,31 @@ from huibo.flow.state import (
     GuardTalk,
     HangUp,
     Plan,
+    Play,
+    PreparePrompts,
+    PromptsFailed,
+    PromptsReady,
     Start,
     StartRingback,
+    StopPlay,
     StopRingback,
     Tell,
+    TellKey,
     Tick,
+    Warn,
 )
-from huibo.model import CallResult, Cdr, EndReason, Leg, Moment
+from huibo.model import (
+    CallResult,
+    CancelUnless,
+    Cdr,
+    Choice,
+    EndReason,
+    Leg,
+    Menu,
+    Moment,
+    Prompts,
+    RingSound,
+)
 
 PLAN = Plan(dispatch_deadline_s=30, caller_ring_s=60, callee_ring_s=60, max_talk_s=1800)
 A, B = Leg.CALLER, Leg.CALLEE
@@ -39,9 +67,9 @@ ACCEPTED = 1_000_000
 class Story:
     """Tells a call to the machine, event by event, and keeps what came of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, plan: Plan = PLAN) -> None:
         self.now = ACCEPTED
-        self.state = CallState(ACCEPTED, PLAN)
+        self.state = CallState(ACCEPTED, plan)
         self.commands: list[Command] = []
 
     def take(self, event: Event) -> list[Command]:
@@ -72,14 +100,20 @@ class Story:
 
     @property
     def told(self) -> list[str]:
-        reports = [c.report for c in self.commands if isinstance(c, Tell)]
-        return [f"{r.leg} {r.moment}{f' {r.sip_code}' if r.sip_code else ''}" for r in reports]
+        lines = []
+        for command in self.commands:
+            if isinstance(command, Tell):
+                r = command.report
+                lines.append(f"{r.leg} {r.moment}{f' {r.sip_code}' if r.sip_code else ''}")
+            elif isinstance(command, TellKey):
+                lines.append(f"key {command.key}")
+        return lines
 
     @property
     def cdr(self) -> Cdr:
         (finish,) = [c for c in self.commands if isinstance(c, Finish)]
         assert self.commands[-1] == finish
-        seqs = [c.seq for c in self.commands if isinstance(c, Tell | Finish)]
+        seqs = [c.seq for c in self.commands if isinstance(c, Tell | TellKey | Finish)]
         assert seqs == list(range(1, len(seqs) + 1))
         return finish.cdr
 
@@ -240,12 +274,210 @@ def test_the_engine_dies_in_a_conversation() -> None:
     assert story.cdr.callee.reason is EndReason.LOST
 
 
+MENU = Menu(
+    notice="hello",
+    prompt="press one",
+    choices=(("1", Choice.CONNECT), ("2", Choice.REPLAY), ("3", Choice.RELEASE)),
+    repeats=2,
+)
+MENU_PLAN = replace(PLAN, menu=MENU)
+PROMPTS = Prompts("/n", "/p", notice_s=2.5, prompt_s=4.0)
+
+
+class MenuStory(Story):
+    """A call with a menu whose caller has just answered."""
+
+    def __init__(self, prompts: Prompts = PROMPTS, menu: Menu = MENU) -> None:
+        super().__init__(replace(PLAN, menu=menu))
+        self.start()
+        assert self.commands == [PreparePrompts(menu)]
+        self.take(PromptsReady(self.now, prompts))
+        self.answered(A)
+
+    @property
+    def playing(self) -> Play:
+        return [c for c in self.commands if isinstance(c, Play)][-1]
+
+    def played(self) -> list[Command]:
+        return self.leg(PlayEnded, A, turn=self.playing.turn)
+
+    def key(self, key: str) -> list[Command]:
+        return self.leg(KeyPressed, A, key=key)
+
+    def wait_over(self) -> list[Command]:
+        self.now = min(deadlines(self.state))
+        return self.take(Tick(self.now))
+
+
+def test_nobody_is_dialled_before_the_prompts_are_there() -> None:
+    story = Story(MENU_PLAN).start()
+    assert story.commands == [PreparePrompts(MENU)]
+    longest = 30  # the notice, and three times the prompt and the wait: 2.5 + 3 * (4 + 5), rounded up
+    assert story.take(PromptsReady(story.now, PROMPTS)) == [DialCaller(60, 60 + longest + 60 + 1800 + 2)]
+
+
+def test_prompts_that_cannot_be_made_end_the_call_before_it_is_dialled() -> None:
+    story = Story(MENU_PLAN).start()
+    story.take(PromptsFailed(story.now))
+    assert story.told == ["a failed"]
+    assert story.cdr.caller.reason is EndReason.PROMPT_FAILED
+    assert story.cdr.result is CallResult.UNKNOWN
+
+
+def test_prompts_that_come_too_late_dial_nobody() -> None:
+    story = Story(MENU_PLAN).start().after(30_000)
+    story.take(PromptsReady(story.now, PROMPTS))
+    assert story.cdr.caller.reason is EndReason.EXPIRED
+
+
+def test_keys_during_the_notice_have_no_effect() -> None:
+    story = MenuStory()
+    assert story.playing == Play("/n", 1)
+    assert story.key("1") == []
+    assert story.played() == [Play("/p", 2)]
+
+
+def test_a_key_stops_the_prompt_and_connects() -> None:
+    story = MenuStory()
+    story.played()
+    assert story.key("1") == [TellKey(4, "1", story.now), StopPlay(2), DialCallee(60, 1862), StartRingback()]
+    assert story.key("3") == []
+    story.answered(B)
+    assert story.state.talking
+
+
+def test_a_key_while_waiting_needs_nothing_stopped() -> None:
+    story = MenuStory()
+    story.played()
+    story.played()
+    assert story.after(4_900).key("1")[1] == DialCallee(60, 1862)
+
+
+@pytest.mark.parametrize("key", ["2", "9"])
+def test_a_replay_key_and_a_key_without_a_choice_play_the_prompt_again(key: str) -> None:
+    story = MenuStory()
+    story.played()
+    assert story.key(key) == [TellKey(4, key, story.now), StopPlay(2), Play("/p", 3)]
+    assert story.leg(PlayEnded, A, turn=2) == [], "the end of the play that was stopped"
+    assert story.played() == []
+    assert deadlines(story.state) == [story.now + 5_000]
+
+
+def test_silence_replays_and_then_releases() -> None:
+    story = MenuStory()
+    story.played()
+    for turn in (3, 4):
+        story.played()
+        assert story.wait_over() == [Play("/p", turn)]
+    story.played()
+    assert story.wait_over() == [HangUp(A)]
+    story.leg(LegEnded, A)
+    assert story.cdr.caller.reason is EndReason.MENU
+    assert story.cdr.result is CallResult.CALLEE_NO_ANSWER
+    assert story.cdr.billed_s == 0
+
+
+def test_the_release_key() -> None:
+    story = MenuStory()
+    story.played()
+    assert story.key("3") == [TellKey(4, "3", story.now), StopPlay(2), HangUp(A)]
+    assert story.key("1") == []
+
+
+def test_a_menu_without_a_prompt_waits_for_keys_at_once() -> None:
+    story = MenuStory(Prompts("/n", None, notice_s=2.0))
+    assert story.played() == []
+    assert story.key("1")[1] == DialCallee(60, 1862)
+
+
+def test_a_menu_without_a_notice_begins_with_the_prompt() -> None:
+    assert MenuStory(Prompts(None, "/p")).playing == Play("/p", 1)
+
+
+def test_the_caller_hangs_up_in_the_menu() -> None:
+    story = MenuStory()
+    story.leg(LegEnded, A)
+    assert story.cdr.result is CallResult.CALLEE_NO_ANSWER
+    assert story.played() == []
+
+
+@pytest.mark.parametrize(
+    ("unless", "stage"),
+    [
+        (CancelUnless.CALLER_RINGING, "caller rings"),
+        (CancelUnless.CALLER_ANSWERED, "caller answered"),
+        (CancelUnless.CALLEE_RINGING, "callee rings"),
+        (CancelUnless.CALLEE_ANSWERED, "talking"),
+        (CancelUnless.NEVER, "never"),
+    ],
+)
+def test_a_cancel_request_against_every_state(unless: CancelUnless, stage: str) -> None:
+    stages = ["queued", "dialled", "caller rings", "caller answered", "callee rings", "talking"]
+    for reached, name in enumerate(stages):
+        story = Story()
+        moves = (
+            story.start,
+            lambda story=story: story.invited_ringing(A),
+            lambda story=story: story.leg(LegAnswered, A),
+            lambda story=story: story.invited_ringing(B),
+            lambda story=story: story.leg(LegAnswered, B),
+        )
+        for move in moves[:reached]:
+            move()
+        before = story.state
+        commands = story.take(Cancel(story.now, unless))
+        refused = stage != "never" and reached >= stages.index(stage)
+        assert (story.state is before and commands == []) == refused, name
+        if refused:
+            continue
+        for leg in Leg:
+            story.leg(LegEnded, leg, sip_code=487)
+        assert story.cdr.caller.reason is EndReason.WITHDRAWN
+        assert (story.cdr.result is CallResult.TALKED) == (name == "talking")
+
+
+@pytest.mark.parametrize(
+    ("sound", "early_first", "heard"),
+    [
+        (RingSound.ALL, True, [StopRingback]),
+        (RingSound.NONE, True, []),
+        (RingSound.NONE, False, []),
+        (RingSound.FAIL, True, [StopRingback, StartRingback]),
+        (RingSound.FAIL, False, []),
+    ],
+)
+def test_what_the_caller_hears_while_the_callee_is_dialled(
+    sound: RingSound, early_first: bool, heard: list[type]
+) -> None:
+    story = Story(replace(PLAN, ring_sound=sound)).start().answered(A)
+    kinds = [LegEarlyMedia, LegRinging] if early_first else [LegRinging, LegEarlyMedia]
+    commands = [c for kind in kinds for c in story.leg(kind, B)]
+    assert [type(c) for c in commands if not isinstance(c, Tell)] == heard
+
+
+def test_a_warning_before_the_limit() -> None:
+    story = Story(replace(PLAN, warn_s=60, warn=(A, B))).start().answered(A).answered(B)
+    warn_at, end_at = sorted(deadlines(story.state))
+    assert end_at - warn_at == 60_000
+    assert story.take(Tick(warn_at)) == [Warn(A), Warn(B)]
+    assert deadlines(story.state) == [end_at]
+
+
+def test_no_warning_in_a_talk_that_is_too_short_for_it() -> None:
+    plan = replace(PLAN, warn_s=60, warn=(A,), max_talk_s=60)
+    assert len(deadlines(Story(plan).start().answered(A).answered(B).state)) == 1
+
+
 class Interleavings(RuleBasedStateMachine):
     """Any event at any time; afterwards the engine confirms what it was asked, and the call must be over."""
 
-    @initialize()
-    def begin(self) -> None:
-        self.story = Story()
+    @initialize(
+        menu=st.sampled_from([None, MENU, replace(MENU, repeats=0)]),
+        sound=st.sampled_from(RingSound),
+        warn=st.sampled_from([(), (A,), (A, B)]),
+    )
+    def begin(self, menu: Menu | None, sound: RingSound, warn: tuple[Leg, ...]) -> None:
+        self.story = Story(replace(PLAN, menu=menu, ring_sound=sound, warn=warn, warn_s=60))
 
     @rule(ms=st.integers(0, 70_000))
     def time_passes(self, ms: int) -> None:
@@ -268,6 +500,28 @@ class Interleavings(RuleBasedStateMachine):
     )
     def ended(self, leg: Leg, sip: int | None, why: EndReason | None) -> None:
         self.story.leg(LegEnded, leg, sip_code=sip, why=why)
+
+    @rule(notice=st.sampled_from([None, "/n"]), prompt=st.sampled_from([None, "/p"]))
+    def prompts_ready(self, notice: str | None, prompt: str | None) -> None:
+        if self.story.state.plan.menu is not None:
+            self.story.take(PromptsReady(self.story.now, Prompts(notice, prompt, 1.5, 2.5)))
+
+    @rule()
+    def prompts_failed(self) -> None:
+        if self.story.state.plan.menu is not None:
+            self.story.take(PromptsFailed(self.story.now))
+
+    @rule(leg=st.sampled_from(Leg), turn=st.integers(1, 5), failed=st.booleans())
+    def play_ended(self, leg: Leg, turn: int, failed: bool) -> None:
+        self.story.leg(PlayEnded, leg, turn=turn, failed=failed)
+
+    @rule(leg=st.sampled_from(Leg), key=st.sampled_from("1239#"))
+    def key_pressed(self, leg: Leg, key: str) -> None:
+        self.story.leg(KeyPressed, leg, key=key)
+
+    @rule(unless=st.sampled_from(CancelUnless))
+    def cancel(self, unless: CancelUnless) -> None:
+        self.story.take(Cancel(self.story.now, unless))
 
     @rule(leg=st.sampled_from(Leg))
     def dial_failed(self, leg: Leg) -> None:
@@ -297,6 +551,15 @@ class Interleavings(RuleBasedStateMachine):
         if DialCallee in kinds:
             assert "a answered" in self.story.told
             assert DialCaller in kinds
+            if self.story.state.plan.menu is not None:
+                assert "key 1" in self.story.told
+
+    @invariant()
+    def every_play_is_one_more_turn_and_within_the_limit(self) -> None:
+        turns = [c.turn for c in self.story.commands if isinstance(c, Play)]
+        assert turns == list(range(1, len(turns) + 1))
+        menu = self.story.state.plan.menu
+        assert len(turns) <= (2 + menu.repeats if menu else 0)
 
     @invariant()
     def nothing_is_told_twice_or_after_the_end_of_its_leg(self) -> None:

@@ -8,14 +8,16 @@ it, this is the only place that knows Asterisk's words.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
 
 from huibo.clock import Clock
 from huibo.config import EngineSettings
-from huibo.engine.ari.channels import Translator, channel_of, leg_of
+from huibo.engine.ari.channels import Translator, channel_of, leg_of, play_of
 from huibo.engine.ari.client import AriClient, AriError
 from huibo.engine.ari.trunks import Trunks
 from huibo.engine.events import LegEvent
@@ -24,6 +26,7 @@ from huibo.errors import EngineError, OutcomeUnknown
 from huibo.model import Call, Leg
 from huibo.numbers import national
 from huibo.ports import LiveLeg
+from huibo.recording.raw import RawRecordings
 
 log = structlog.get_logger()
 
@@ -47,8 +50,13 @@ class EngineListener(Protocol):
 class AriEngine:
     """`huibo.ports.Engine` on one Asterisk. `run` keeps it connected."""
 
-    def __init__(self, settings: EngineSettings, no_audio_s: int, clock: Clock) -> None:
+    def __init__(
+        self, settings: EngineSettings, no_audio_s: int, clock: Clock, raw: RawRecordings, warning: Path
+    ) -> None:
+        """`raw`: where recordings are written. `warning`: the WAV file of the warning tone."""
         self._settings = settings
+        self._raw = raw
+        self._warning = str(warning)
         self._clock = clock
         self._client = AriClient(
             settings.url,
@@ -106,13 +114,14 @@ class AriEngine:
             timeout=ring_s + _RING_MARGIN_S,
         )
 
-    async def dial_callee(self, call: Call, ring_s: int, guard_s: int) -> None:
+    async def dial_callee(self, call: Call, ring_s: int, guard_s: int, record: bool) -> None:
         caller, callee = (channel_of(call.call_id, leg) for leg in (Leg.CALLER, Leg.CALLEE))
         endpoint = await self._trunks.ensure(call.trunk)
+        if record:
+            await self._record(call.call_id, caller)
         await self._client.request("POST", "bridges", bridgeId=call.call_id, type="mixing")
         await self._client.request("POST", f"bridges/{call.call_id}/addChannel", channel=caller)
-        arrival = self._arrivals[callee] = asyncio.get_running_loop().create_future()
-        try:
+        with self._arrival(callee) as arrived:
             await self._client.request(
                 "POST",
                 "channels/create",
@@ -127,19 +136,16 @@ class AriEngine:
                 channelId=callee,
             )
             try:
-                async with asyncio.timeout(self._settings.request_timeout_s):
-                    await arrival  # before it is in the application it cannot be dialled
+                await arrived()  # before it is in the application it cannot be dialled
                 # in the bridge before the INVITE: the caller is to hear the network's own announcements
                 await self._client.request("POST", f"bridges/{call.call_id}/addChannel", channel=callee)
                 await self._client.request("POST", f"channels/{callee}/dial", timeout=ring_s + _RING_MARGIN_S)
             except OutcomeUnknown:
                 raise
-            except (EngineError, TimeoutError) as error:
+            except EngineError as error:
                 self._translator.ignore(callee)
                 await self._delete(f"channels/{callee}")
-                raise EngineError(f"callee not dialled: {error or 'channel never arrived'}") from error
-        finally:
-            self._arrivals.pop(callee, None)
+                raise EngineError(f"callee not dialled: {error}") from error
 
     async def start_ringback(self, call_id: str) -> None:
         await self._client.request(
@@ -151,6 +157,21 @@ class AriEngine:
 
     async def stop_ringback(self, call_id: str) -> None:
         await self._delete(f"playbacks/{call_id}-ringback")
+
+    async def play(self, call_id: str, turn: int, path: str) -> None:
+        await self._client.request(
+            "POST",
+            f"channels/{channel_of(call_id, Leg.CALLER)}/play/{play_of(call_id, turn)}",
+            media=_sound(path),
+        )
+
+    async def stop_play(self, call_id: str, turn: int) -> None:
+        await self._delete(f"playbacks/{play_of(call_id, turn)}")
+
+    async def warn(self, call_id: str, leg: Leg) -> None:
+        await self._client.request(
+            "POST", f"channels/{channel_of(call_id, leg)}/play", media=_sound(self._warning)
+        )
 
     async def guard_talk(self, call_id: str, seconds: int) -> None:
         for leg in Leg:
@@ -200,11 +221,55 @@ class AriEngine:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 
+    async def _record(self, call_id: str, caller: str) -> None:
+        """Through a few lines of dialplan and back: ARI itself cannot start a recording of both directions.
+
+        The subscription is what keeps events of the channel coming while it is out of the application.
+        """
+        app = self._settings.app
+        await self._client.request(
+            "POST", f"applications/{app}/subscription", eventSource=f"channel:{caller}"
+        )
+        for variable, path in (
+            ("HUIBO_SAID", self._raw.said(call_id)),
+            ("HUIBO_HEARD", self._raw.heard(call_id)),
+        ):
+            await self._client.request(
+                "POST", f"channels/{caller}/variable", variable=variable, value=str(path)
+            )
+        with self._arrival(caller) as arrived:
+            await self._client.request(
+                "POST", f"channels/{caller}/continue", context="record", extension="s", priority=1
+            )
+            await arrived()
+
+    @contextmanager
+    def _arrival(self, channel: str) -> Iterator[Callable[[], Awaitable[None]]]:
+        """Within: await a channel's coming into the application; raises `EngineError` when it does not."""
+        arrival = self._arrivals[channel] = asyncio.get_running_loop().create_future()
+        arrival.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may not be awaited
+
+        async def arrived() -> None:
+            try:
+                async with asyncio.timeout(self._settings.request_timeout_s):
+                    await arrival
+            except TimeoutError:
+                raise EngineError(f"channel {channel} never arrived") from None
+
+        try:
+            yield arrived
+        finally:
+            del self._arrivals[channel]
+            arrival.cancel()
+
     def _take(self, event: dict[str, Any]) -> None:
-        if event.get("type") == "StasisStart":
+        if event.get("type") in ("StasisStart", "ChannelDestroyed"):
             arrival = self._arrivals.get(event["channel"]["id"])
             if arrival is not None and not arrival.done():
-                arrival.set_result(None)
+                if event["type"] == "StasisStart":
+                    arrival.set_result(None)
+                else:
+                    arrival.set_exception(EngineError("the channel is gone"))
         for leg_event in self._translator.take(event, self._clock.now_ms()):
             if self._listener is not None:
                 self._listener.on_leg_event(leg_event)
@@ -215,3 +280,8 @@ class AriEngine:
         except AriError as error:
             if error.status not in _GONE:
                 raise
+
+
+def _sound(path: str) -> str:
+    """The media URI of a WAV file; Asterisk adds the ending itself."""
+    return f"sound:{path.removesuffix('.wav')}"

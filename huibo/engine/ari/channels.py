@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from huibo.engine.events import (
+    KeyPressed,
     LegAnswered,
     LegEarlyMedia,
     LegEnded,
     LegEvent,
     LegInvited,
     LegRinging,
+    PlayEnded,
 )
 from huibo.model import EndReason, Leg
 
@@ -26,6 +28,11 @@ _DIAL = {"": LegInvited, "RINGING": LegRinging, "PROGRESS": LegEarlyMedia}
 
 def channel_of(call_id: str, leg: Leg) -> str:
     return f"{call_id}-{leg.value}"
+
+
+def play_of(call_id: str, turn: int) -> str:
+    """The id of the playback of a prompt."""
+    return f"{call_id}-{Leg.CALLER.value}-{turn}"
 
 
 def leg_of(channel: str) -> tuple[str, Leg] | None:
@@ -52,6 +59,8 @@ class Translator:
     def take(self, event: dict[str, Any], at: int) -> list[LegEvent]:
         """The leg events that an ARI event amounts to, in order; most amount to none."""
         kind = event.get("type")
+        if kind == "PlaybackFinished":
+            return self._played(event["playback"], at)
         holder = event.get("peer" if kind == "Dial" else "channel")
         ours = leg_of(holder["id"]) if holder else None
         if holder is None or ours is None:
@@ -69,10 +78,19 @@ class Translator:
                 if leg is Leg.CALLEE:
                     return [LegAnswered(call_id, leg, at)]
                 self._up.add(channel)  # an originated channel can be used once it is in the application
+            case "ChannelDtmfReceived":
+                return [KeyPressed(call_id, leg, at, key=event["digit"].upper())]
             case "StasisStart" if channel in self._up:
                 self._up.discard(channel)
                 return [LegAnswered(call_id, leg, at)]
         return []
+
+    def _played(self, playback: dict[str, Any], at: int) -> list[LegEvent]:
+        channel, _, turn = playback["id"].rpartition("-")
+        ours = leg_of(channel)
+        if ours is None or not turn.isdecimal():
+            return []  # a ringing or warning tone: nobody waits for its end
+        return [PlayEnded(*ours, at, turn=int(turn), failed=playback["state"] == "failed")]
 
     def _destroyed(
         self, channel: str, event: dict[str, Any], call_id: str, leg: Leg, at: int

@@ -18,6 +18,8 @@ def upgrade() -> None:
         sa.Column("allowed_ips", sa.JSON(), nullable=False),
         sa.Column("status_url", sa.Text(), nullable=True),
         sa.Column("cdr_url", sa.Text(), nullable=True),
+        sa.Column("record_url", sa.Text(), nullable=True),
+        sa.Column("settings", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("app_id", name=op.f("pk_apps")),
     )
@@ -36,8 +38,12 @@ def upgrade() -> None:
         sa.Column("status_mask", sa.Integer(), nullable=False),
         sa.Column("status_url", sa.Text(), nullable=True),
         sa.Column("cdr_url", sa.Text(), nullable=True),
+        sa.Column("record_url", sa.Text(), nullable=True),
+        sa.Column("key_url", sa.Text(), nullable=True),
         sa.Column("biz_id", sa.Text(), nullable=False),
         sa.Column("order_id", sa.Text(), nullable=False),
+        sa.Column("record", sa.Boolean(), nullable=False),
+        sa.Column("recognise_ringing", sa.Boolean(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("call_id", name=op.f("pk_calls")),
@@ -51,7 +57,16 @@ def upgrade() -> None:
         sqlite_where=sa.text("ended_at IS NULL"),
         postgresql_where=sa.text("ended_at IS NULL"),
     )
-
+    op.create_table(
+        "idempotency",
+        sa.Column("app_id", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("answer", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("app_id", "key", name=op.f("pk_idempotency")),
+    )
+    op.create_index("ix_idempotency_created", "idempotency", ["created_at"], unique=False)
     op.create_table(
         "numbers",
         sa.Column("number", sa.String(length=20), nullable=False),
@@ -80,7 +95,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_pushes_call", "pushes", ["call_id", "seq"], unique=True)
     op.create_index("ix_pushes_due", "pushes", ["state", "receiver", "next_at"], unique=False)
-
+    op.create_table(
+        "secrets",
+        sa.Column("name", sa.String(length=40), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_secrets")),
+    )
     op.create_table(
         "trunks",
         sa.Column("name", sa.String(length=40), nullable=False),
@@ -128,6 +148,28 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["call_id"], ["calls.call_id"], name=op.f("fk_cdrs_call_id")),
         sa.PrimaryKeyConstraint("call_id", name=op.f("pk_cdrs")),
     )
+    op.create_table(
+        "recordings",
+        sa.Column("call_id", sa.String(length=64), nullable=False),
+        sa.Column("app_id", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("talk_ms", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("next_at", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("key", sa.Text(), nullable=True),
+        sa.Column("format", sa.String(length=8), nullable=True),
+        sa.Column("bytes", sa.BigInteger(), nullable=True),
+        sa.Column("sha256", sa.String(length=64), nullable=True),
+        sa.Column("duration_ms", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(["call_id"], ["calls.call_id"], name=op.f("fk_recordings_call_id")),
+        sa.PrimaryKeyConstraint("call_id", name=op.f("pk_recordings")),
+    )
+    op.create_index("ix_recordings_due", "recordings", ["state", "next_at"], unique=False)
+    op.create_index("ix_recordings_expiry", "recordings", ["state", "expires_at"], unique=False)
 
 
 def downgrade() -> None:

@@ -1,0 +1,130 @@
+"""What happens between the caller's answer and the callee's dial when the call has a menu.
+
+Pure: moves on a `Turn`. First the notice, during which keys mean nothing, then the prompt, which a key cuts
+off, then a while to think. A key does what the menu says; too many replays end the call.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from huibo.engine.events import KeyPressed, PlayEnded
+from huibo.flow.state import CallState, MenuStage, MenuState, Play, StopPlay
+from huibo.flow.turn import Turn
+from huibo.model import Choice, EndReason, Leg, Prompts
+
+_IN_PLAY = (MenuStage.NOTICE, MenuStage.PROMPT)
+_TAKES_KEYS = (MenuStage.PROMPT, MenuStage.WAITING)
+
+
+def longest_s(state: CallState, prompts: Prompts) -> int:
+    """The longest that the menu can take, in whole seconds."""
+    plan = state.plan
+    if plan.menu is None:
+        return 0
+    once = prompts.prompt_s + plan.key_wait_s
+    return math.ceil(prompts.notice_s + once * (1 + plan.menu.repeats))
+
+
+def begin(turn: Turn, at: int) -> None:
+    """The caller has answered."""
+    menu = _menu(turn)
+    if menu.prompts.notice is None:
+        _prompt(turn, at)
+    else:
+        _play(turn, MenuStage.NOTICE, menu.prompts.notice)
+
+
+def on_play_ended(turn: Turn, event: PlayEnded) -> None:
+    menu = turn.state.menu
+    if menu is None or event.turn != menu.turn or _gone(turn):
+        return
+    if menu.stage is MenuStage.NOTICE:
+        _prompt(turn, event.at)
+    elif menu.stage is MenuStage.PROMPT:
+        _wait(turn, event.at)
+
+
+def on_key(turn: Turn, event: KeyPressed) -> None:
+    menu, plan = turn.state.menu, turn.state.plan.menu
+    if menu is None or plan is None or menu.stage not in _TAKES_KEYS or _gone(turn):
+        return
+    turn.tell_key(event.key, event.at)
+    _stop(turn)
+    match plan.choice(event.key):
+        case Choice.CONNECT:
+            _set(turn, stage=MenuStage.OVER, waiting_since=None)
+            turn.dial_callee(event.at)
+        case Choice.REPLAY:
+            _replay(turn, event.at)
+        case Choice.RELEASE:
+            _release(turn, event.at)
+
+
+def deadline(state: CallState) -> int | None:
+    """When the caller has thought long enough (UNIX ms), None while that is not the question."""
+    menu = state.menu
+    if menu is None or menu.stage is not MenuStage.WAITING or menu.waiting_since is None:
+        return None
+    if state.caller.leaving is not None or not state.caller.alive:
+        return None
+    return menu.waiting_since + state.plan.key_wait_s * 1000
+
+
+def tick(turn: Turn, at: int) -> None:
+    due = deadline(turn.state)
+    if due is not None and at >= due:
+        _replay(turn, at)
+
+
+def _replay(turn: Turn, at: int) -> None:
+    menu, plan = _menu(turn), turn.state.plan.menu
+    if plan is None or menu.replays >= plan.repeats:
+        _release(turn, at)
+        return
+    _set(turn, replays=menu.replays + 1)
+    _prompt(turn, at)
+
+
+def _prompt(turn: Turn, at: int) -> None:
+    prompt = _menu(turn).prompts.prompt
+    if prompt is None:
+        _wait(turn, at)
+    else:
+        _play(turn, MenuStage.PROMPT, prompt)
+
+
+def _play(turn: Turn, stage: MenuStage, path: str) -> None:
+    number = _menu(turn).turn + 1
+    _set(turn, stage=stage, turn=number, waiting_since=None)
+    turn.do(Play(path, number))
+
+
+def _wait(turn: Turn, at: int) -> None:
+    _set(turn, stage=MenuStage.WAITING, waiting_since=at)
+
+
+def _release(turn: Turn, at: int) -> None:
+    _set(turn, stage=MenuStage.OVER, waiting_since=None)
+    turn.leave(Leg.CALLER, at, EndReason.MENU)
+
+
+def _stop(turn: Turn) -> None:
+    menu = _menu(turn)
+    if menu.stage in _IN_PLAY:
+        turn.do(StopPlay(menu.turn))
+
+
+def _gone(turn: Turn) -> bool:
+    """The caller is on the way out: nothing is to be begun any more."""
+    return turn.state.caller.leaving is not None or not turn.state.caller.alive
+
+
+def _menu(turn: Turn) -> MenuState:
+    assert turn.state.menu is not None
+    return turn.state.menu
+
+
+def _set(turn: Turn, /, **changes: object) -> None:
+    turn.state = replace(turn.state, menu=replace(_menu(turn), **changes))  # type: ignore[arg-type]

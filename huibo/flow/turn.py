@@ -1,0 +1,122 @@
+"""One step of a call in the making: the state as it becomes, the commands so far, and the moves that
+every part of the machine is made of. Pure; decides nothing by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from huibo.errors import moment_of
+from huibo.flow.settle import cdr_of
+from huibo.flow.state import (
+    CallState,
+    Command,
+    DialCallee,
+    DialCaller,
+    Finish,
+    HangUp,
+    LegState,
+    StartRingback,
+    StopRingback,
+    Tell,
+    TellKey,
+)
+from huibo.model import EndReason, Leg, Moment, Report
+
+GUARD_MARGIN_S = 2  # the engine's own limits come this much later than ours
+_SIP_REQUEST_TIMEOUT = 408
+_SIP_REQUEST_TERMINATED = 487
+
+
+class Turn:
+    """Begins with a state; what happens is told by calling its methods in order."""
+
+    def __init__(self, call_id: str, state: CallState) -> None:
+        self.call_id = call_id
+        self.state = state
+        self.commands: list[Command] = []
+
+    def do(self, *commands: Command) -> None:
+        self.commands += commands
+
+    def dial_caller(self, at: int, menu_s: int) -> None:
+        plan = self.state.plan
+        guard_s = plan.caller_ring_s + menu_s + plan.callee_ring_s + plan.max_talk_s + GUARD_MARGIN_S
+        self.change(Leg.CALLER, dialled_at=at)
+        self.do(DialCaller(plan.caller_ring_s, guard_s))
+
+    def dial_callee(self, at: int) -> None:
+        plan = self.state.plan
+        guard_s = plan.callee_ring_s + plan.max_talk_s + GUARD_MARGIN_S
+        self.change(Leg.CALLEE, dialled_at=at)
+        self.do(DialCallee(plan.callee_ring_s, guard_s, plan.record))
+        self.start_ringback()
+
+    def leave(self, leg: Leg, at: int, reason: EndReason) -> None:
+        """Ask for the end of a leg, once."""
+        state = self.state.leg(leg)
+        if state.alive and state.leaving is None:
+            self.change(leg, leaving=reason, leaving_at=at)
+            self.do(HangUp(leg))
+
+    def end(self, leg: Leg, at: int, reason: EndReason, sip_code: int | None = None) -> None:
+        """The leg is gone: record and report it, and let go of the other one."""
+        state = self.state.leg(leg)
+        if not state.alive:
+            return
+        code = None if state.answered else _code(reason, state, sip_code)
+        self.record(leg, ended_at=at, reason=reason, sip_code=code)
+        self.tell(leg, moment_of(reason, state.answered), at, code)
+        if leg is Leg.CALLEE:
+            self.stop_ringback()
+        other = self.state.leg(leg.other)
+        self.leave(leg.other, at, EndReason.RELEASED if other.answered else EndReason.CANCELLED)
+
+    def end_undialled(self, at: int, reason: EndReason) -> None:
+        """The call ends before anybody was dialled."""
+        self.record(Leg.CALLER, ended_at=at, reason=reason)
+        self.tell(Leg.CALLER, Moment.FAILED, at)
+
+    def finish_if_over(self, at: int) -> None:
+        state = self.state
+        if state.over or state.caller.record.ended_at is None or state.callee.alive:
+            return
+        ends = [leg.record.ended_at for leg in (state.caller, state.callee) if leg.record.ended_at]
+        self.state = replace(state, ended_at=max(ends, default=at))
+        self.do(Finish(self.state.told + 1, cdr_of(self.call_id, self.state)))
+
+    def start_ringback(self) -> None:
+        if not self.state.ringback:
+            self.state = replace(self.state, ringback=True)
+            self.do(StartRingback())
+
+    def stop_ringback(self) -> None:
+        if self.state.ringback:
+            self.state = replace(self.state, ringback=False)
+            self.do(StopRingback())
+
+    def tell(self, leg: Leg, moment: Moment, at: int, sip_code: int | None = None) -> None:
+        self.do(Tell(self._next_seq(), Report(leg, moment, at, sip_code)))
+
+    def tell_key(self, key: str, at: int) -> None:
+        self.do(TellKey(self._next_seq(), key, at))
+
+    def record(self, leg: Leg, **changes: object) -> None:
+        self.change(leg, record=replace(self.state.leg(leg).record, **changes))  # type: ignore[arg-type]
+
+    def change(self, leg: Leg, **changes: object) -> None:
+        changed: LegState = replace(self.state.leg(leg), **changes)  # type: ignore[arg-type]
+        self.state = self.state.with_leg(leg, changed)
+
+    def _next_seq(self) -> int:
+        self.state = replace(self.state, told=self.state.told + 1)
+        return self.state.told
+
+
+def _code(reason: EndReason, leg: LegState, sip_code: int | None) -> int | None:
+    """The SIP code to report for a leg that was never answered."""
+    if leg.leaving is EndReason.NO_ANSWER:
+        return _SIP_REQUEST_TIMEOUT  # the CANCEL was ours: what the far end said to it tells nothing
+    if reason in (EndReason.CANCELLED, EndReason.WITHDRAWN):
+        return _SIP_REQUEST_TERMINATED
+    return sip_code
