@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -20,11 +19,11 @@ from huibo.admission.admit import Admission
 from huibo.api import health
 from huibo.clock import Clock
 from huibo.config import Settings
+from huibo.desk import Desk
 from huibo.engine.ari.adapter import AriEngine
 from huibo.engine.install import InstallError
 from huibo.flow.live import LiveCalls
 from huibo.flow.runner import Services
-from huibo.model import Call, CallRequest
 from huibo.push.delivery import Deliverer
 from huibo.recording.raw import RawRecordings
 from huibo.storage.database import Database
@@ -34,29 +33,6 @@ from huibo.wire.http11 import Http11
 from huibo.wire.notifier import WireNotifier
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedCall:
-    """An accepted call on its way from admission to the flow (`huibo.wire.routes.Accepted`)."""
-
-    call: Call
-    live: LiveCalls
-
-    @property
-    def call_id(self) -> str:
-        return self.call.call_id
-
-    @property
-    def caller_display(self) -> str:
-        return self.call.caller_display
-
-    @property
-    def callee_display(self) -> str:
-        return self.call.callee_display
-
-    def dispatch(self) -> None:
-        self.live.dispatch(self.call_id)
 
 
 class Huibo:
@@ -82,14 +58,9 @@ class Huibo:
             pushes_owed=self.deliverer.wake,
         )
         self.live = LiveCalls(services)
-        self.admission = Admission(self.database, self.engine, self.clock, settings.calls)
+        admission = Admission(self.database, self.engine, self.clock, settings.calls)
+        self.desk = Desk(admission, self.live, self.database)
         self.http = self._http()
-
-    async def accept(self, request: CallRequest) -> AcceptedCall:
-        """Admit a request and own its call; nothing is dialled before its `dispatch`."""
-        call, state = await self.admission.accept(request)
-        self.live.adopt(call, state)
-        return AcceptedCall(call, self.live)
 
     def serve(self) -> None:
         """Run until SIGTERM or SIGINT. Raises what made it impossible to go on (`UnsuitableAsterisk`, …)."""
@@ -119,8 +90,7 @@ class Huibo:
         app.routes.extend(health.make_routes(lambda: self.engine.ready))
         app.routes.extend(
             wire.make_routes(
-                self.admission.authenticate,
-                self.accept,
+                self.desk,
                 max_body_bytes=self.settings.http.max_body_bytes,
                 max_talk_min=self.settings.calls.max_talk_min,
                 body_timeout_s=self.settings.http.body_timeout_s,

@@ -7,10 +7,20 @@ Defaults and their reasons stand in `config.default.toml` and nowhere else. Prec
 from __future__ import annotations
 
 import os
+import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,7 +28,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from huibo.model import Leg, RingSound
+
 DEFAULTS = Path(__file__).with_name("config.default.toml")
+
+
+_PARTIES = {"caller": Leg.CALLER, "callee": Leg.CALLEE}
 
 
 class _Section(BaseModel):
@@ -49,7 +64,18 @@ class Calls(_Section):
     callee_ring_s: PositiveInt
     default_talk_min: PositiveInt
     max_talk_min: PositiveInt
+    ring_sound: RingSound
+    warn_s: int = Field(ge=0)
+    warn: tuple[Leg, ...]
+    key_wait_s: PositiveInt
     no_audio_s: int = Field(ge=0)
+
+    @field_validator("warn", mode="before")
+    @classmethod
+    def _are_parties(cls, names: object) -> object:
+        if not isinstance(names, list) or not set(names) <= _PARTIES.keys():
+            raise ValueError('a list of "caller" and "callee"')
+        return tuple(_PARTIES[name] for name in names)
 
 
 class PushSettings(_Section):
@@ -62,6 +88,13 @@ class PushSettings(_Section):
     concurrency_per_receiver: PositiveInt
     allowed_networks: list[str]
 
+    @field_validator("allowed_networks")
+    @classmethod
+    def _are_networks(cls, networks: list[str]) -> list[str]:
+        for network in networks:
+            ip_network(network, strict=False)
+        return networks
+
 
 class Log(_Section):
     format: Literal["json", "console"]
@@ -73,7 +106,7 @@ class Settings(BaseSettings):
     """The settings of one huibo process; `config.default.toml` documents each."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HUIBO_", env_nested_delimiter="__", extra="ignore", frozen=True
+        env_prefix="HUIBO_", env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
     database_url: str
@@ -119,5 +152,7 @@ def load(file: Path | None = None) -> Settings:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         raise BadSettings("\n".join(lines)) from error
-    except ValueError as error:  # not TOML, or an environment variable that is not JSON where it must be
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise BadSettings(f"{file}: {error}") from error
+    except ValueError as error:  # an environment variable that is not JSON where it must be
         raise BadSettings(str(error)) from error

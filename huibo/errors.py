@@ -22,6 +22,8 @@ class Refusal(Enum):
     DISPLAY_NUMBER = ("-102", "display number invalid")
     URL = ("-103", "url invalid")
     BIZ_ID = ("-104", "bizId invalid")
+    NO_CALL = ("-201", "callId not exist")
+    PERIOD = ("-202", "timestamps invalid")
     APP = ("-401", "appId invalid")
     URL_ID = ("-402", "url does not match appId")
     ADDRESS = ("-403", "ip not allowed")

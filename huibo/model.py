@@ -123,6 +123,14 @@ class RingSound(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """The customer's own name for a request, and the SHA-256 of its body, in hex."""
+
+    key: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallRequest:
     """A callback request in our own words: well formed, not yet admitted.
 
@@ -247,6 +255,15 @@ class Cdr:
     result: CallResult
     talk_s: int  # both answered until the end, whole seconds, rounded up
     billed_s: int  # the mean of the legs' answered seconds, rounded up; 0 without a conversation
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """A finished call as its customer may ask for it. `recording_url`: "" while there is none."""
+
+    call: Call
+    cdr: Cdr
+    recording_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

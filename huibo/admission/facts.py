@@ -19,3 +19,4 @@ class Facts:
     pool: tuple[str, ...]
     trunks: tuple[Trunk, ...]
     engine_ready: bool
+    last_trunk: str | None = None  # the line to be avoided if there is another

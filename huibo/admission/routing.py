@@ -14,5 +14,9 @@ def check_line(facts: Facts) -> None:
 
 
 def choose_trunk(facts: Facts) -> Trunk:
-    """The first trunk in use; `check_line` has seen that there is one."""
-    return next(trunk for trunk in facts.trunks if trunk.enabled)
+    """The first trunk in use, another one than the last call's if there is one.
+
+    `check_line` has seen that there is any.
+    """
+    usable = [trunk for trunk in facts.trunks if trunk.enabled]
+    return next((trunk for trunk in usable if trunk.name != facts.last_trunk), usable[0])

@@ -13,7 +13,7 @@ import structlog
 from huibo.engine.events import LegAnswered, LegEnded, LegEvent
 from huibo.flow.runner import CallRunner, Services
 from huibo.flow.state import CallState, EngineGone, Start
-from huibo.model import Call, EndReason, Leg
+from huibo.model import Call, CancelUnless, EndReason, Leg
 from huibo.storage.calls import unfinished
 
 log = structlog.get_logger()
@@ -41,6 +41,11 @@ class LiveCalls:
         """The answer to the request has left: dial now."""
         if (runner := self._runners.get(call_id)) is not None:
             runner.post(Start(self._services.clock.now_ms()))
+
+    async def cancel(self, call_id: str, unless: CancelUnless) -> bool | None:
+        """End a call unless it has come too far: whether it is being ended; None: it is over or not here."""
+        runner = self._runners.get(call_id)
+        return None if runner is None else await runner.cancel(unless)
 
     async def recover(self) -> None:
         """Own every call that the database knows as unfinished; what they are worth the engine will tell."""

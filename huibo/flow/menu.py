@@ -14,6 +14,7 @@ from huibo.flow.state import CallState, MenuStage, MenuState, Play, StopPlay
 from huibo.flow.turn import Turn
 from huibo.model import Choice, EndReason, Leg, Prompts
 
+_OVERDUE_MS = 5000  # an end that has not been reported so long after it must have been
 _IN_PLAY = (MenuStage.NOTICE, MenuStage.PROMPT)
 _TAKES_KEYS = (MenuStage.PROMPT, MenuStage.WAITING)
 
@@ -33,17 +34,15 @@ def begin(turn: Turn, at: int) -> None:
     if menu.prompts.notice is None:
         _prompt(turn, at)
     else:
-        _play(turn, MenuStage.NOTICE, menu.prompts.notice)
+        _play(turn, MenuStage.NOTICE, menu.prompts.notice, at)
 
 
 def on_play_ended(turn: Turn, event: PlayEnded) -> None:
     menu = turn.state.menu
-    if menu is None or event.turn != menu.turn or _gone(turn):
+    if menu is None or _gone(turn):
         return
-    if menu.stage is MenuStage.NOTICE:
-        _prompt(turn, event.at)
-    elif menu.stage is MenuStage.PROMPT:
-        _wait(turn, event.at)
+    if menu.stage in _IN_PLAY and event.turn == menu.turn:
+        _go_on(turn, event.at)
 
 
 def on_key(turn: Turn, event: KeyPressed) -> None:
@@ -54,7 +53,7 @@ def on_key(turn: Turn, event: KeyPressed) -> None:
     _stop(turn)
     match plan.choice(event.key):
         case Choice.CONNECT:
-            _set(turn, stage=MenuStage.OVER, waiting_since=None)
+            _set(turn, stage=MenuStage.OVER)
             turn.dial_callee(event.at)
         case Choice.REPLAY:
             _replay(turn, event.at)
@@ -63,19 +62,39 @@ def on_key(turn: Turn, event: KeyPressed) -> None:
 
 
 def deadline(state: CallState) -> int | None:
-    """When the caller has thought long enough (UNIX ms), None while that is not the question."""
-    menu = state.menu
-    if menu is None or menu.stage is not MenuStage.WAITING or menu.waiting_since is None:
+    """When the menu goes on by itself (UNIX ms), None when it does not.
+
+    The caller has thought long enough, or the end of a play has not been heard of (it may have been missed).
+    """
+    menu, caller = state.menu, state.caller
+    if menu is None or not caller.answered or caller.leaving is not None or not caller.alive:
         return None
-    if state.caller.leaving is not None or not state.caller.alive:
-        return None
-    return menu.waiting_since + state.plan.key_wait_s * 1000
+    match menu.stage:
+        case MenuStage.NOTICE:
+            return menu.since + round(menu.prompts.notice_s * 1000) + _OVERDUE_MS
+        case MenuStage.PROMPT:
+            return menu.since + round(menu.prompts.prompt_s * 1000) + _OVERDUE_MS
+        case MenuStage.WAITING:
+            return menu.since + state.plan.key_wait_s * 1000
+        case MenuStage.OVER:
+            return None
 
 
 def tick(turn: Turn, at: int) -> None:
     due = deadline(turn.state)
     if due is not None and at >= due:
-        _replay(turn, at)
+        _go_on(turn, at)
+
+
+def _go_on(turn: Turn, at: int) -> None:
+    """What is on has come to its end."""
+    match _menu(turn).stage:
+        case MenuStage.NOTICE:
+            _prompt(turn, at)
+        case MenuStage.PROMPT:
+            _wait(turn, at)
+        case MenuStage.WAITING:
+            _replay(turn, at)
 
 
 def _replay(turn: Turn, at: int) -> None:
@@ -92,21 +111,21 @@ def _prompt(turn: Turn, at: int) -> None:
     if prompt is None:
         _wait(turn, at)
     else:
-        _play(turn, MenuStage.PROMPT, prompt)
+        _play(turn, MenuStage.PROMPT, prompt, at)
 
 
-def _play(turn: Turn, stage: MenuStage, path: str) -> None:
+def _play(turn: Turn, stage: MenuStage, path: str, at: int) -> None:
     number = _menu(turn).turn + 1
-    _set(turn, stage=stage, turn=number, waiting_since=None)
+    _set(turn, stage=stage, turn=number, since=at)
     turn.do(Play(path, number))
 
 
 def _wait(turn: Turn, at: int) -> None:
-    _set(turn, stage=MenuStage.WAITING, waiting_since=at)
+    _set(turn, stage=MenuStage.WAITING, since=at)
 
 
 def _release(turn: Turn, at: int) -> None:
-    _set(turn, stage=MenuStage.OVER, waiting_since=None)
+    _set(turn, stage=MenuStage.OVER)
     turn.leave(Leg.CALLER, at, EndReason.MENU)
 
 

@@ -70,7 +70,7 @@ class CallRunner:
         self.state = state
         self._services = services
         self._mailbox: asyncio.Queue[Event] = asyncio.Queue()
-        self._asked: list[tuple[Cancel, asyncio.Future[bool]]] = []
+        self._asked: list[tuple[Cancel, asyncio.Future[bool | None]]] = []
         self._preparing: asyncio.Task[None] | None = None
         self._log = log.bind(call=call.call_id)
 
@@ -78,9 +78,9 @@ class CallRunner:
         """Put an event into the mailbox."""
         self._mailbox.put_nowait(event)
 
-    async def cancel(self, unless: CancelUnless) -> bool:
-        """Have the call ended unless it has come too far; tells whether it is being ended."""
-        event, answer = Cancel(self._services.clock.now_ms(), unless), asyncio.Future[bool]()
+    async def cancel(self, unless: CancelUnless) -> bool | None:
+        """Have the call ended unless it has come too far: whether it is being ended; None: it is over."""
+        event, answer = Cancel(self._services.clock.now_ms(), unless), asyncio.Future[bool | None]()
         self._asked.append((event, answer))
         self.post(event)
         return await answer
@@ -94,8 +94,9 @@ class CallRunner:
         finally:
             if self._preparing is not None:
                 self._preparing.cancel()
-            for _, answer in self._asked:  # the call ended before they had their turn
-                answer.cancel()
+            for _, answer in self._asked:
+                if not answer.done():
+                    answer.set_result(None)
 
     async def _take(self, event: Event) -> bool:
         """One step: think, store, act. Tells whether anything changed."""
@@ -132,11 +133,10 @@ class CallRunner:
         owed = self._owed(commands)
         cdr = next((command.cdr for command in commands if isinstance(command, Finish)), None)
         at = self._services.clock.now_ms()
-        call_id = self.call.call_id
         while True:
             try:
                 await self._services.database.write(
-                    lambda connection: save_step(connection, call_id, state, owed, cdr, at)
+                    lambda connection: save_step(connection, self.call, state, owed, cdr, at)
                 )
                 break
             except Exception as error:

@@ -65,7 +65,7 @@ class MenuState:
     stage: MenuStage = MenuStage.NOTICE
     turn: int = 0  # numbers the plays; the end of an older one means nothing any more
     replays: int = 0
-    waiting_since: int | None = None
+    since: int = 0  # when the stage began, or the play of it
 
 
 @dataclass(frozen=True, slots=True)

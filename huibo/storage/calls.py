@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, insert, select, update
 
 from huibo.flow.state import CallState
 from huibo.model import Call, CallResult, Cdr, EndReason, LegRecord, Push, Trunk
@@ -37,12 +37,12 @@ def add_call(connection: Connection, call: Call, state: CallState) -> None:
 
 
 def save_step(
-    connection: Connection, call_id: str, state: CallState, owed: Sequence[Push], cdr: Cdr | None, at: int
+    connection: Connection, call: Call, state: CallState, owed: Sequence[Push], cdr: Cdr | None, at: int
 ) -> None:
     """Write the state after a step, the pushes that it owes and, with the last step, the CDR."""
-    connection.execute(_save, {"id": call_id, "state": _dump(state), "ended_at": state.ended_at})
+    connection.execute(_save, {"id": call.call_id, "state": _dump(state), "ended_at": state.ended_at})
     if cdr is not None:
-        connection.execute(insert(cdrs), _cdr_row(cdr))
+        connection.execute(insert(cdrs), _cdr_row(call, cdr))
     add_pushes(connection, owed, at)
 
 
@@ -51,12 +51,65 @@ def unfinished(connection: Connection) -> list[tuple[Call, CallState]]:
     query = select(calls).where(calls.c.ended_at.is_(None)).order_by(calls.c.accepted_at)
     rows = connection.execute(query).mappings().all()
     lines = {row["name"]: trunk_of(row) for row in connection.execute(select(trunks)).mappings()}
-    return [(_call(row, lines), _state_json.validate_json(row["state"])) for row in rows]
+    return [(_call(row, lines), _state(row)) for row in rows]
+
+
+def find_call(connection: Connection, app_id: str, call_id: str) -> tuple[Call, CallState] | None:
+    """A call of this app, and how far it is; None when the app has no such call."""
+    query = select(calls).where(calls.c.call_id == call_id, calls.c.app_id == app_id)
+    row = connection.execute(query).mappings().first()
+    return (_call(row, {}), _state(row)) if row else None
+
+
+def find_record(connection: Connection, app_id: str, call_id: str) -> tuple[Call, Cdr] | None:
+    """A finished call of this app with its CDR."""
+    query = _records(app_id).where(cdrs.c.call_id == call_id)
+    row = connection.execute(query).mappings().first()
+    return _record(row) if row else None
+
+
+def list_records(
+    connection: Connection, app_id: str, start_s: int, end_s: int, caller: str | None, limit: int
+) -> tuple[list[tuple[Call, Cdr]], int]:
+    """Finished calls that began in a period of whole UNIX seconds, both included, oldest first.
+
+    At most `limit`, cut only between two seconds so that the second number, from where to go on, loses
+    nothing; 0 when this is all. A single second with more calls than that comes whole.
+    """
+    query = _records(app_id).order_by(cdrs.c.started_at, cdrs.c.call_id)
+    if caller is not None:
+        query = query.where(cdrs.c.caller == caller)
+    in_period = query.where(cdrs.c.started_at >= start_s * 1000, cdrs.c.started_at < (end_s + 1) * 1000)
+    rows = connection.execute(in_period.limit(limit + 1)).mappings().all()
+    if len(rows) <= limit:
+        return [_record(row) for row in rows], 0
+    cut_s = rows[-1]["started_at"] // 1000
+    kept = [row for row in rows if row["started_at"] < cut_s * 1000]
+    if not kept:
+        whole_second = query.where(cdrs.c.started_at >= cut_s * 1000, cdrs.c.started_at < (cut_s + 1) * 1000)
+        kept = list(connection.execute(whole_second).mappings())
+        cut_s += 1
+    return [_record(row) for row in kept], cut_s
 
 
 def find_cdr(connection: Connection, call_id: str) -> Cdr | None:
     row = connection.execute(select(cdrs).where(cdrs.c.call_id == call_id)).mappings().first()
     return _cdr(row) if row else None
+
+
+def _records(app_id: str) -> Select[Any]:
+    """Calls with their CDRs; the columns that both have are told apart by a prefix."""
+    own = [column.label(f"cdr_{column.name}") for column in cdrs.c]
+    joined = cdrs.join(calls, calls.c.call_id == cdrs.c.call_id)
+    return select(calls, cdrs.c.started_at, *own).select_from(joined).where(cdrs.c.app_id == app_id)
+
+
+def _record(row: RowMapping) -> tuple[Call, Cdr]:
+    return _call(row, {}), _cdr(row, "cdr_")
+
+
+def _state(row: RowMapping) -> CallState:
+    return _state_json.validate_json(row["state"])
 
 
 def _dump(state: CallState) -> str:
@@ -69,22 +122,22 @@ def _call(row: RowMapping, lines: dict[str, Trunk]) -> Call:
     return Call(trunk=lines.get(row["trunk"], gone), **fields)
 
 
-def _cdr_row(cdr: Cdr) -> dict[str, Any]:
-    row = asdict(cdr)
+def _cdr_row(call: Call, cdr: Cdr) -> dict[str, Any]:
+    row = asdict(cdr) | {"app_id": call.app_id, "started_at": cdr.caller.invited_at or call.accepted_at}
     for leg in ("caller", "callee"):
         row.update({f"{leg}_{name}": value for name, value in row.pop(leg).items()})
-    return row
+    return row | {"caller": call.caller}
 
 
-def _cdr(row: RowMapping) -> Cdr:
+def _cdr(row: RowMapping, prefix: str = "") -> Cdr:
     return Cdr(
-        call_id=row["call_id"],
-        caller=_leg_record(row, "caller"),
-        callee=_leg_record(row, "callee"),
-        ended_at=row["ended_at"],
-        result=CallResult(row["result"]),
-        talk_s=row["talk_s"],
-        billed_s=row["billed_s"],
+        call_id=row[f"{prefix}call_id"],
+        caller=_leg_record(row, f"{prefix}caller"),
+        callee=_leg_record(row, f"{prefix}callee"),
+        ended_at=row[f"{prefix}ended_at"],
+        result=CallResult(row[f"{prefix}result"]),
+        talk_s=row[f"{prefix}talk_s"],
+        billed_s=row[f"{prefix}billed_s"],
     )
 
 

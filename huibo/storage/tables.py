@@ -122,12 +122,17 @@ cdrs = Table(
     "cdrs",
     metadata,
     Column("call_id", ForeignKey("calls.call_id"), primary_key=True),
+    Column("app_id", String(64), nullable=False),
+    Column("caller", String(20), nullable=False),
+    Column("started_at", BigInteger, nullable=False),  # the caller's INVITE, or the acceptance
     *_leg_columns("caller"),
     *_leg_columns("callee"),
     Column("ended_at", BigInteger, nullable=False),
     Column("result", String(20), nullable=False),
     Column("talk_s", Integer, nullable=False),
     Column("billed_s", Integer, nullable=False),
+    Index("ix_cdrs_app_started", "app_id", "started_at"),
+    Index("ix_cdrs_app_caller_started", "app_id", "caller", "started_at"),
 )
 
 recordings = Table(
@@ -165,7 +170,7 @@ idempotency = Table(
     Column("app_id", String(64), primary_key=True),
     Column("key", String(255), primary_key=True),
     Column("digest", String(64), nullable=False),  # of the body
-    Column("answer", LargeBinary, nullable=False),
+    Column("call_id", String(64), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index("ix_idempotency_created", "created_at"),
 )

@@ -6,7 +6,7 @@ is decided elsewhere.
 
 from __future__ import annotations
 
-from huibo.model import Call, CallResult, Cdr, Leg, LegRecord, Moment, Report
+from huibo.model import Call, CallResult, Cdr, Leg, Moment, Report
 from huibo.wire.tencent import encode, to_wire
 
 _PSTN_TO_PSTN = "3"
@@ -54,17 +54,29 @@ def key_push(call: Call, key: str) -> bytes:
 def cdr_push(call: Call, cdr: Cdr) -> bytes:
     """What goes to hangupUrl once a call is over."""
     body = _heading(call)
-    body["startSrcCallTime"], body["startSrcRingTime"], body["srcAcceptTime"] = _times(cdr.caller)
-    body["startDstCallTime"], body["startDstRingTime"], body["dstAcceptTime"] = _times(cdr.callee)
-    body["endCallTime"] = _seconds(cdr.ended_at)
-    body["callEndStatus"] = _END_STATUS[cdr.result]
-    body["duration"] = str(cdr.billed_s)
+    body |= cdr_times(cdr)
     body["callType"] = _PSTN_TO_PSTN
     if call.biz_id:
         body["bizId"] = call.biz_id
     if call.order_id:
         body["orderId"] = call.order_id
     return encode(body)
+
+
+def cdr_times(cdr: Cdr) -> dict[str, str]:
+    """When what happened, how it ended and what is billed: the part that all forms of a CDR share."""
+    caller, callee = cdr.caller, cdr.callee
+    return {
+        "startSrcCallTime": _seconds(caller.invited_at),
+        "startSrcRingTime": _seconds(caller.ringing_at),
+        "srcAcceptTime": _seconds(caller.answered_at),
+        "startDstCallTime": _seconds(callee.invited_at),
+        "startDstRingTime": _seconds(callee.ringing_at),
+        "dstAcceptTime": _seconds(callee.answered_at),
+        "endCallTime": _seconds(cdr.ended_at),
+        "callEndStatus": _END_STATUS[cdr.result],
+        "duration": str(cdr.billed_s),
+    }
 
 
 def _heading(call: Call) -> dict[str, str]:
@@ -75,10 +87,6 @@ def _heading(call: Call) -> dict[str, str]:
         "src": to_wire(call.caller),
         "dst": to_wire(call.callee),
     }
-
-
-def _times(leg: LegRecord) -> tuple[str, str, str]:
-    return _seconds(leg.invited_at), _seconds(leg.ringing_at), _seconds(leg.answered_at)
 
 
 def _seconds(at: int | None) -> str:

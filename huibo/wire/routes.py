@@ -7,10 +7,8 @@ Decides nothing itself: who may ask and what is accepted comes from the function
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
 
 import structlog
 from starlette.convertors import Convertor, register_url_convertor
@@ -20,60 +18,17 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from huibo.errors import Refusal, Refused
-from huibo.model import CallRequest
 from huibo.wire import tencent
 from huibo.wire.body import Fields, decode
+from huibo.wire.operations import Answer, Asked, Desk, Operation, operations
 
 log = structlog.get_logger(__name__)
 
 _MEDIA_TYPE = "application/json;charset=utf-8"
 
 
-class Accepted(Protocol):
-    """A call that is written down and will be dialled."""
-
-    @property
-    def call_id(self) -> str: ...
-    @property
-    def caller_display(self) -> str: ...
-    @property
-    def callee_display(self) -> str: ...
-
-    def dispatch(self) -> None:
-        """Have it dialled. Called once, on the event loop, after the answer has left; must not block."""
-
-
-# (app_id, url_id, remote_ip); raises Refused unless this app may ask from there.
-Authenticate = Callable[[str, str, str], Awaitable[None]]
-# Writes the call down, or raises Refused. Nothing may be dialled before `Accepted.dispatch`.
-Accept = Callable[[CallRequest], Awaitable[Accepted]]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """An authenticated request to an operation."""
-
-    fields: Fields
-    request_id: str
-    url_id: str
-    remote_ip: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A body, and what is to be done once it has left."""
-
-    body: bytes
-    then: Callable[[], None] | None = None
-    close: bool = False  # the rest of the request is not awaited
-
-
-Operation = Callable[[Asked], Awaitable[Answer]]
-
-
 def make_routes(
-    authenticate: Authenticate,
-    accept: Accept,
+    desk: Desk,
     *,
     max_body_bytes: int,
     max_talk_min: int,
@@ -84,23 +39,11 @@ def make_routes(
     They take `/<6 digits>v<number>/…` with every method, and nothing else. A body must arrive whole within
     `body_timeout_s`.
     """
-    operations: dict[str, Operation] = {
-        "callBack": partial(_call_back, accept, max_talk_min),
-    }
-    endpoint = _Endpoint(authenticate, operations, max_body_bytes, body_timeout_s)
+    endpoint = _Endpoint(desk, operations(desk, max_talk_min), max_body_bytes, body_timeout_s)
     return [
         Route("/{version:api_version}", endpoint, include_in_schema=False),
         Route("/{version:api_version}/{operation:path}", endpoint, include_in_schema=False),
     ]
-
-
-async def _call_back(accept: Accept, max_talk_min: int, asked: Asked) -> Answer:
-    request = tencent.parse_callback(
-        asked.fields, url_id=asked.url_id, remote_ip=asked.remote_ip, max_talk_min=max_talk_min
-    )
-    call = await accept(request)
-    body = tencent.accepted(call.call_id, asked.request_id, call.caller_display, call.callee_display)
-    return Answer(body, then=call.dispatch)
 
 
 class _VersionConvertor(Convertor[str]):
@@ -125,7 +68,7 @@ class _TooSlow(Refused):
 class _Endpoint:
     """An ASGI application, so that no framework reads the request, checks it or chooses a status."""
 
-    authenticate: Authenticate
+    desk: Desk
     operations: Mapping[str, Operation]
     max_body_bytes: int
     body_timeout_s: float
@@ -136,7 +79,7 @@ class _Endpoint:
             answer = await self._answer(request)
         except ClientDisconnect:
             return  # half a request: nobody is left to be answered
-        headers = {"content-type": _MEDIA_TYPE} | ({"connection": "close"} if answer.close else {})
+        headers = {"content-type": _MEDIA_TYPE} | answer.headers
         try:
             await Response(answer.body, headers=headers)(scope, receive, send)
         finally:
@@ -147,28 +90,36 @@ class _Endpoint:
     async def _answer(self, request: Request) -> Answer:
         app_id = request_id = ""
         remote_ip = request.client.host if request.client else ""
-        fields: Fields | Refused | None = None
+        headers: dict[str, str] = {}
+        refuse: Callable[[Refused, str], bytes] = tencent.refused
         try:
-            fields = await self._fields(request)
+            raw = await self._read(request)
+            fields = self._fields(request, raw)
             # What the body says is judged after the URL, but read before: a refusal echoes its requestId.
             if not isinstance(fields, Refused):
                 request_id = tencent.request_id_of(fields)
+            elif isinstance(fields, _TooSlow):
+                headers = {"connection": "close"}  # the rest of the request is not awaited
             operation = self._operation(request)
+            refuse = operation.refuse
             if isinstance(fields, Refused):
                 raise fields
             app_id = tencent.app_id_of(fields)
             url_id = request.query_params.get("id", "")
-            await self.authenticate(app_id, url_id, remote_ip)
-            return await operation(Asked(fields, request_id, url_id, remote_ip))
+            await self.desk.authenticate(app_id, url_id, remote_ip)
+            key = request.headers.get("idempotency-key", "").strip()
+            body = raw if isinstance(raw, bytes) else b""
+            asked = Asked(app_id, fields, request_id, url_id, remote_ip, body, key)
+            return await operation.answer(asked)
         except Refused as refused:
             code, reason = refused.refusal.code, refused.message
             log.info("request refused", code=code, reason=reason, app_id=app_id, remote_ip=remote_ip)
-            return Answer(tencent.refused(refused, request_id), close=isinstance(fields, _TooSlow))
+            return Answer(refuse(refused, request_id), headers=headers)
         except ClientDisconnect:
             raise
         except Exception:
             log.exception("request failed", app_id=app_id, remote_ip=remote_ip)
-            return Answer(tencent.refused(Refused(Refusal.UNAVAILABLE), request_id))
+            return Answer(refuse(Refused(Refusal.UNAVAILABLE), request_id))
 
     def _operation(self, request: Request) -> Operation:
         if not request.headers.get("host", "").strip():
@@ -180,30 +131,37 @@ class _Endpoint:
         if operation is None:
             shown = f": {name}" if name.isascii() and name.isalnum() and len(name) <= 40 else ""
             raise Refused(Refusal.PARAMETER, f"operation not supported{shown}")
-        if request.method != "POST":
+        if request.method not in operation.methods:
             raise Refused(Refusal.PARAMETER, "use POST")
         return operation
 
-    async def _fields(self, request: Request) -> Fields | Refused:
-        """The body, or why there is none. Raises ClientDisconnect only."""
+    def _fields(self, request: Request, raw: bytes | Refused) -> Fields | Refused:
+        """What was asked: the body, with GET also the query. Or why there is nothing."""
+        if isinstance(raw, Refused):
+            return raw
+        asked = {name: value for name, value in request.query_params.items() if name != "id"}
         try:
-            async with asyncio.timeout(self.body_timeout_s):
-                return decode(await self._read(request))
-        except TimeoutError:
-            return _TooSlow()
+            if request.method != "GET":
+                return decode(raw)
+            return asked | dict(decode(raw)) if raw.strip() else asked
         except Refused as refused:
             return refused
 
-    async def _read(self, request: Request) -> bytes:
+    async def _read(self, request: Request) -> bytes | Refused:
+        """The body, or why there is none. Raises ClientDisconnect only."""
         too_large = Refused(Refusal.PARAMETER, f"body: larger than {self.max_body_bytes} bytes")
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self.max_body_bytes:
-            raise too_large
+            return too_large
         body = bytearray()
-        async for chunk in request.stream():
-            if len(body) + len(chunk) > self.max_body_bytes:
-                raise too_large
-            body += chunk
+        try:
+            async with asyncio.timeout(self.body_timeout_s):
+                async for chunk in request.stream():
+                    if len(body) + len(chunk) > self.max_body_bytes:
+                        return too_large
+                    body += chunk
+        except TimeoutError:
+            return _TooSlow()
         return bytes(body)
 
 

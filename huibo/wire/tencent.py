@@ -14,11 +14,12 @@ from huibo.model import CallRequest, Leg, Moment
 from huibo.numbers import national, parse_callee, parse_caller
 from huibo.wire import fields as rules
 from huibo.wire.body import Fields, text_of
+from huibo.wire.menu import parse_menu
 
 VERSION = "201511v3"
 
-_COUNTRY = "0086"
-_MAX_APP_ID, _MAX_REQUEST_ID, _MAX_ORDER_ID = 64, 48, 64  # bytes
+COUNTRY = "0086"
+_MAX_APP_ID, _MAX_REQUEST_ID, _MAX_ORDER_ID, MAX_CALL_ID = 64, 48, 64, 64  # bytes
 
 _CALLER_BIT = {
     Moment.INVITED: 1,
@@ -39,7 +40,7 @@ def wants(mask: int, leg: Leg, moment: Moment) -> bool:
 
 def to_wire(e164: str) -> str:
     """A number as the request wrote it: 008613800138000, or 0086 0 area number for a landline."""
-    return _COUNTRY + national(e164)
+    return COUNTRY + national(e164)
 
 
 def request_id_of(fields: Fields) -> str:
@@ -65,12 +66,11 @@ def parse_callback(fields: Fields, *, url_id: str, remote_ip: str, max_talk_min:
         raise Refused(Refusal.NUMBER, "src, dst: the same number")
     caller_display = rules.display_number(fields, "srcDisplayNum")
     callee_display = rules.display_number(fields, "dstDisplayNum")
-    _refuse_unsupported(fields)
     talk_min = rules.whole(fields, "maxAllowTime", 1, max_talk_min)
     mask = rules.whole(fields, "statusFlag") or 0
     status_url = rules.url(fields, "statusUrl")
     cdr_url = rules.url(fields, "hangupUrl")
-    rules.url(fields, "recordUrl")  # must be right, and is not used: nothing is recorded
+    record_url = rules.url(fields, "recordUrl")
     return CallRequest(
         app_id=app_id_of(fields),
         url_id=url_id,
@@ -84,8 +84,13 @@ def parse_callback(fields: Fields, *, url_id: str, remote_ip: str, max_talk_min:
         status_mask=mask & _ALL_BITS,
         status_url=status_url,
         cdr_url=cdr_url,
+        record_url=record_url,
         biz_id=rules.biz_id(fields, "bizId"),
         order_id=rules.counted(fields, "orderId", _MAX_ORDER_ID),
+        record=_flag(fields, "record"),
+        menu=parse_menu(fields.get("preCallerHandle")),
+        last_call_id=rules.counted(fields, "lastCallId", MAX_CALL_ID) or None,
+        recognise_ringing=text_of(fields, "ringRecognition") == "1",
     )
 
 
@@ -114,32 +119,12 @@ def encode(message: dict[str, str]) -> bytes:
 
 def _number(fields: Fields, name: str, parse: Callable[[str], str | None], what: str) -> str:
     written = rules.required(fields, name)
-    e164 = parse(written[len(_COUNTRY) :]) if written.startswith(_COUNTRY) else None
+    e164 = parse(written[len(COUNTRY) :]) if written.startswith(COUNTRY) else None
     if e164 is None:
-        raise Refused(Refusal.NUMBER, f"{name}: not {_COUNTRY} and {what}")
+        raise Refused(Refusal.NUMBER, f"{name}: not {COUNTRY} and {what}")
     return e164
 
 
-def _refuse_unsupported(fields: Fields) -> None:
-    """What would do harm if it were silently left out: a call that should be recorded, or first confirmed."""
-    record = text_of(fields, "record")
-    if record == "1":
-        raise Refused(Refusal.PARAMETER, "record: not supported yet")
-    if record not in ("", "0"):
-        raise Refused(Refusal.PARAMETER, "record: not 0 or 1")
-    handle = fields.get("preCallerHandle")
-    if _is_blank(handle):
-        return
-    if not isinstance(handle, dict):
-        raise Refused(Refusal.PARAMETER, "preCallerHandle: must be an object")
-    raise Refused(Refusal.PARAMETER, "preCallerHandle: not supported yet")
-
-
-def _is_blank(value: object) -> bool:
-    """Nothing said, however deeply wrapped: clients without an IVR send the structure with "" in it."""
-    match value:
-        case dict():
-            return all(_is_blank(member) for member in value.values())
-        case list():
-            return all(_is_blank(member) for member in value)
-    return value is None or value == ""
+def _flag(fields: Fields, name: str) -> bool:
+    """ "1" or "0"; not given is "0"."""
+    return rules.whole(fields, name, 0, 1) == 1

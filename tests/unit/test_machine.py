@@ -361,6 +361,7 @@ def test_a_replay_key_and_a_key_without_a_choice_play_the_prompt_again(key: str)
     assert story.leg(PlayEnded, A, turn=2) == [], "the end of the play that was stopped"
     assert story.played() == []
     assert deadlines(story.state) == [story.now + 5_000]
+    assert story.played() == [], "told twice"
 
 
 def test_silence_replays_and_then_releases() -> None:
@@ -375,6 +376,14 @@ def test_silence_replays_and_then_releases() -> None:
     assert story.cdr.caller.reason is EndReason.MENU
     assert story.cdr.result is CallResult.CALLEE_NO_ANSWER
     assert story.cdr.billed_s == 0
+
+
+def test_a_play_whose_end_is_never_reported_does_not_stop_the_menu() -> None:
+    story = MenuStory()
+    assert deadlines(story.state) == [story.now + 7_500]
+    assert story.wait_over() == [Play("/p", 2)]
+    assert story.wait_over() == []
+    assert deadlines(story.state) == [story.now + 5_000]
 
 
 def test_the_release_key() -> None:

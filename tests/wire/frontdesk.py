@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI
 
 from huibo.errors import Refusal, Refused
-from huibo.model import CallRequest
+from huibo.model import CallRequest, IdempotencyKey
 from huibo.wire.routes import make_routes
 
 MAX_BODY_BYTES = 4096
@@ -29,6 +29,7 @@ class Taken:
     caller_display: str
     callee_display: str
     dispatch: Callable[[], None]
+    replayed: bool = False
 
 
 @dataclass
@@ -55,7 +56,8 @@ class Desk:
         if remote_ip != "127.0.0.1":
             raise Refused(Refusal.ADDRESS)
 
-    async def accept(self, request: CallRequest) -> Taken:
+    async def accept(self, request: CallRequest, key: IdempotencyKey | None) -> Taken:
+        del key
         self.seen.append("accept")
         self.requests.append(request)
         self.accepting.set()
@@ -77,8 +79,7 @@ class Desk:
 
         app.router.routes.extend(
             make_routes(
-                self.authenticate,
-                self.accept,
+                self,
                 max_body_bytes=MAX_BODY_BYTES,
                 max_talk_min=1440,
                 body_timeout_s=BODY_TIMEOUT_S,

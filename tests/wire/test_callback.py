@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from huibo.errors import Refusal, Refused
-from huibo.model import CallRequest, Leg, Moment
+from huibo.model import CallRequest, Choice, Leg, Menu, Moment
 from huibo.wire import tencent
 from huibo.wire.body import decode
 
@@ -44,7 +45,7 @@ def test_the_fullest_request() -> None:
         requestId="会话-1",
         srcDisplayNum="02131264133",
         dstDisplayNum="4001360123",
-        record="0",
+        record="1",
         maxAllowTime="45",
         statusFlag="16191",
         statusUrl="https://example.com/status?a=b",
@@ -68,8 +69,12 @@ def test_the_fullest_request() -> None:
         status_mask=16191,
         status_url="https://example.com/status?a=b",
         cdr_url="http://192.0.2.1:8080/cdr",
+        record_url="http://example.com/rec",
         biz_id="Biz42",
         order_id="订单 42",
+        record=True,
+        last_call_id="12-190123-7f1020da3bf94e19b324a613ccf3e96d",
+        recognise_ringing=True,
     )
 
 
@@ -88,11 +93,8 @@ def test_integers_are_texts() -> None:
     assert (asked.max_talk_s, asked.status_mask) == (1800, 10280)
 
 
-@pytest.mark.parametrize(
-    "ignored", [{"lastCallId": [1.5]}, {"ringRecognition": True}, {"future": {"a": 0.5}}]
-)
-def test_fields_without_a_meaning_here_are_ignored(ignored: dict[str, Any]) -> None:
-    assert parse(**ignored) == parse()
+def test_unknown_fields_are_ignored() -> None:
+    assert parse(future={"a": 0.5}, callType=[1]) == parse()
 
 
 @pytest.mark.parametrize("name", ["src", "dst"])
@@ -115,7 +117,7 @@ def test_both_numbers_are_required(name: str, nothing: str | None) -> None:
             "maxAllowTime",
             "statusFlag",
         ),
-        *("statusUrl", "hangupUrl", "recordUrl", "bizId", "orderId"),
+        *("statusUrl", "hangupUrl", "recordUrl", "bizId", "orderId", "lastCallId", "ringRecognition"),
     ],
 )
 def test_a_field_that_is_no_text_is_named(name: str, value: object) -> None:
@@ -157,9 +159,8 @@ NOT_WHOLE, NOT_MINUTES = "not a whole number", "not from 1 to 1440"
         ("srcDisplayNum", "+862131264133", D, f"srcDisplayNum: {NOT_DIGITS}"),
         ("dstDisplayNum", "1" * 21, D, f"dstDisplayNum: {NOT_DIGITS}"),
         ("dstDisplayNum", "０２１３１２６４１３３", D, f"dstDisplayNum: {NOT_DIGITS}"),
-        ("record", "1", P, "record: not supported yet"),
-        ("record", "2", P, "record: not 0 or 1"),
-        ("record", "yes", P, "record: not 0 or 1"),
+        ("record", "2", P, "record: not from 0 to 1"),
+        ("record", "yes", P, f"record: {NOT_WHOLE}"),
         ("maxAllowTime", "0", P, f"maxAllowTime: {NOT_MINUTES}"),
         ("maxAllowTime", "1441", P, f"maxAllowTime: {NOT_MINUTES}"),
         ("maxAllowTime", "-5", P, f"maxAllowTime: {NOT_WHOLE}"),
@@ -323,18 +324,69 @@ def test_a_pre_caller_handle_that_says_nothing_is_absent(blank: object) -> None:
     assert parse(preCallerHandle=blank) == parse()
 
 
+SAID = IVR | {
+    "readPrompt": "您好",
+    "interruptPrompt": "接听请按一",
+    "keyList": [{"key": "1", "operate": "1"}, {"key": "#", "operate": 2}, {"key": "b", "operate": "3"}],
+    "repeatTimes": "2",
+    "keyPressUrl": "http://example.com/key",
+    "promptGender": "2",
+}
+
+
+def test_a_full_menu() -> None:
+    assert parse(preCallerHandle=SAID).menu == Menu(
+        notice="您好",
+        prompt="接听请按一",
+        choices=(("1", Choice.CONNECT), ("#", Choice.REPLAY), ("B", Choice.RELEASE)),
+        repeats=2,
+        male=True,
+        key_url="http://example.com/key",
+    )
+
+
+def test_what_a_menu_may_leave_out() -> None:
+    for missing in ("readPrompt", "interruptPrompt", "repeatTimes", "keyPressUrl", "promptGender"):
+        menu = parse(preCallerHandle=SAID | {missing: ""}).menu
+        assert menu is not None
+    assert parse(preCallerHandle=SAID | {"keyList": {"key": 1, "operate": 1}}).menu == replace(
+        parse(preCallerHandle=SAID).menu, choices=(("1", Choice.CONNECT),)
+    )
+    assert parse(preCallerHandle=IVR | {"promptGender": 1, "repeatTimes": "2"}) == parse()
+    spaced = parse(preCallerHandle=SAID | {"readPrompt": " 您好，\r\n\t欢迎 "}).menu
+    assert spaced is not None
+    assert spaced.notice == "您好， 欢迎"
+
+
 @pytest.mark.parametrize(
-    "said",
+    ("changed", "why"),
     [
-        IVR | {"readPrompt": "您好"},
-        IVR | {"promptGender": 1},
-        IVR | {"keyList": [{"key": "1", "operate": "1"}]},
-        IVR | {"keyList": {"key": "1", "operate": "1"}},
-        {"other": False},
+        ({"keyList": []}, "keyList: required with a prompt"),
+        ({"keyList": ""}, "keyList: required with a prompt"),
+        ({"readPrompt": "", "interruptPrompt": ""}, "interruptPrompt: required, or readPrompt"),
+        ({"keyList": "1"}, "keyList: must hold objects"),
+        ({"keyList": [["1", "1"]]}, "keyList: must hold objects"),
+        ({"keyList": [{"key": "1"}]}, "keyList.operate: required"),
+        ({"keyList": [{"operate": "1"}]}, "keyList.key: required"),
+        ({"keyList": [{"key": "12", "operate": "1"}]}, "keyList.key: not one of 0-9 * # A-D"),
+        ({"keyList": [{"key": "E", "operate": "1"}]}, "keyList.key: not one of 0-9 * # A-D"),
+        ({"keyList": [{"key": "1", "operate": "4"}]}, "keyList.operate: not 1, 2 or 3"),
+        ({"keyList": [{"key": "1", "operate": True}]}, "keyList.operate: must be a string"),
+        (
+            {"keyList": [{"key": "a", "operate": "1"}, {"key": "A", "operate": "2"}]},
+            "keyList.key: A given twice",
+        ),
+        ({"repeatTimes": "many"}, "repeatTimes: not a whole number"),
+        ({"repeatTimes": "100"}, "repeatTimes: not from 0 to 99"),
+        ({"promptGender": "3"}, "promptGender: not from 1 to 2"),
+        ({"keyPressUrl": "ftp://x"}, "keyPressUrl: not an absolute http or https url"),
+        ({"readPrompt": "长" * 501}, "readPrompt: longer than 500 characters"),
+        ({"interruptPrompt": ["x"]}, "interruptPrompt: must be a string"),
+        ({"interruptPrompt": "a\0b"}, "interruptPrompt: control characters"),
     ],
 )
-def test_a_pre_caller_handle_that_says_something_is_refused(said: object) -> None:
-    assert refusal(preCallerHandle=said) == (Refusal.PARAMETER, "preCallerHandle: not supported yet")
+def test_half_a_menu_is_refused_and_its_member_named(changed: dict[str, Any], why: str) -> None:
+    assert refusal(preCallerHandle=SAID | changed) == (Refusal.PARAMETER, f"preCallerHandle.{why}")
 
 
 @pytest.mark.parametrize("odd", ["{}", True, 1, ["x"]])

@@ -240,7 +240,7 @@ async def test_another_version_is_not_supported(desk: Desk, path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "shown"),
     [
-        ("/201511v3/callCancel", ": callCancel"),
+        ("/201511v3/getVirtualNum", ": getVirtualNum"),
         ("/201511v3/callback", ": callback"),
         ("/201511v3", ""),
         ("/201511v3/", ""),

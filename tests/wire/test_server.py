@@ -306,9 +306,9 @@ async def test_nothing_is_dispatched_before_the_call_is_accepted(site: Site) -> 
 
 async def test_requests_that_follow_each_other_on_one_connection(site: Site) -> None:
     async with site.connect() as connection:
-        await connection.send(WHOLE + WHOLE.replace(b"callBack", b"callCancel") + WHOLE)
+        await connection.send(WHOLE + WHOLE.replace(b"callBack", b"getVirtualNum") + WHOLE)
         assert await connection.answer() == TAKEN
-        assert json.loads(await connection.answer())["msg"] == "operation not supported: callCancel"
+        assert json.loads(await connection.answer())["msg"] == "operation not supported: getVirtualNum"
         assert await connection.answer() == TAKEN
     assert len(site.desk.requests) == 2
 

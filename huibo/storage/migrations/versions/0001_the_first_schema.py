@@ -62,7 +62,7 @@ def upgrade() -> None:
         sa.Column("app_id", sa.String(length=64), nullable=False),
         sa.Column("key", sa.String(length=255), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
-        sa.Column("answer", sa.LargeBinary(), nullable=False),
+        sa.Column("call_id", sa.String(length=64), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("app_id", "key", name=op.f("pk_idempotency")),
     )
@@ -129,6 +129,9 @@ def upgrade() -> None:
     op.create_table(
         "cdrs",
         sa.Column("call_id", sa.String(length=64), nullable=False),
+        sa.Column("app_id", sa.String(length=64), nullable=False),
+        sa.Column("caller", sa.String(length=20), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
         sa.Column("caller_invited_at", sa.BigInteger(), nullable=True),
         sa.Column("caller_ringing_at", sa.BigInteger(), nullable=True),
         sa.Column("caller_answered_at", sa.BigInteger(), nullable=True),
@@ -148,6 +151,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["call_id"], ["calls.call_id"], name=op.f("fk_cdrs_call_id")),
         sa.PrimaryKeyConstraint("call_id", name=op.f("pk_cdrs")),
     )
+    op.create_index("ix_cdrs_app_caller_started", "cdrs", ["app_id", "caller", "started_at"], unique=False)
+    op.create_index("ix_cdrs_app_started", "cdrs", ["app_id", "started_at"], unique=False)
     op.create_table(
         "recordings",
         sa.Column("call_id", sa.String(length=64), nullable=False),

@@ -1,0 +1,88 @@
+"""The front desk: what a customer may ask of a running huibo, in our own words.
+
+Puts admission, the live calls and the stored ones together; one app never sees the calls of another. Knows
+neither HTTP nor the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from huibo.admission.admit import Admission
+from huibo.flow.live import LiveCalls
+from huibo.flow.state import CallState
+from huibo.model import Call, CallRecord, CallRequest, CancelUnless, DisplayMode, IdempotencyKey
+from huibo.storage.calls import find_call, find_record, list_records
+from huibo.storage.catalog import find_app, numbers_of
+from huibo.storage.database import Database
+
+LinkOf = Callable[[list[str]], dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedCall:
+    """An accepted call on its way from admission to the flow."""
+
+    call: Call
+    live: LiveCalls
+    replayed: bool = False
+
+    @property
+    def call_id(self) -> str:
+        return self.call.call_id
+
+    @property
+    def caller_display(self) -> str:
+        return self.call.caller_display
+
+    @property
+    def callee_display(self) -> str:
+        return self.call.callee_display
+
+    def dispatch(self) -> None:
+        self.live.dispatch(self.call_id)
+
+
+class Desk:
+    """Serves the customers of one process."""
+
+    def __init__(self, admission: Admission, live: LiveCalls, database: Database) -> None:
+        self._admission = admission
+        self._live = live
+        self._database = database
+
+    async def authenticate(self, app_id: str, url_id: str, remote_ip: str) -> None:
+        await self._admission.authenticate(app_id, url_id, remote_ip)
+
+    async def accept(self, request: CallRequest, key: IdempotencyKey | None) -> AcceptedCall:
+        """Admit a request and own its call; nothing is dialled before its `dispatch`."""
+        admitted = await self._admission.accept(request, key)
+        if not admitted.replayed:
+            self._live.adopt(admitted.call, admitted.state)
+        return AcceptedCall(admitted.call, self._live, admitted.replayed)
+
+    async def cancel(self, app_id: str, call_id: str, unless: CancelUnless) -> bool | None:
+        found = await self.status(app_id, call_id)
+        return None if found is None else await self._live.cancel(call_id, unless)
+
+    async def status(self, app_id: str, call_id: str) -> tuple[Call, CallState] | None:
+        return await self._database.read(lambda connection: find_call(connection, app_id, call_id))
+
+    async def record(self, app_id: str, call_id: str) -> CallRecord | None:
+        found = await self._database.read(lambda connection: find_record(connection, app_id, call_id))
+        return CallRecord(*found) if found else None
+
+    async def records(
+        self, app_id: str, start: int, end: int, caller: str | None, limit: int
+    ) -> tuple[list[CallRecord], int]:
+        found, offset = await self._database.read(
+            lambda connection: list_records(connection, app_id, start, end, caller, limit)
+        )
+        return [CallRecord(*one) for one in found], offset
+
+    async def display_numbers(self, app_id: str) -> list[str]:
+        app = await self._database.read(lambda connection: find_app(connection, app_id))
+        if app is None or app.settings.display is DisplayMode.MUTUAL:
+            return []
+        return await self._database.read(lambda connection: numbers_of(connection, app_id))
