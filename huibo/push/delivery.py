@@ -150,9 +150,9 @@ class Deliverer:
         try:
             if self._under_way:
                 await asyncio.wait(self._under_way, timeout=_FINISH_S)
-            async with asyncio.timeout(_STORE_S):
-                verdicts = [each.verdict for each in self._over]
-                await self._database.write(lambda connection: save_verdicts(connection, verdicts))
+            if verdicts := [each.verdict for each in self._over]:
+                async with asyncio.timeout(_STORE_S):
+                    await self._database.write(lambda connection: save_verdicts(connection, verdicts))
         except Exception as error:
             log.error("push results not stored, their pushes stay pending", reason=_first_line(error))
         finally:
@@ -186,4 +186,5 @@ def claim(connection: Connection, now: int, slots: Slots, after: str) -> Claim:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]  # the others are SQL and its values
+    text = str(error) or type(error).__name__
+    return text.partition("\n")[0]  # what follows is SQL and its values

@@ -1,4 +1,4 @@
-"""One attempt to deliver one push over HTTP: what is sent, and what counts as delivered (docs/wire.md, "Delivery").
+"""One attempt to deliver one push over HTTP, and what counts as delivered (docs/wire.md, "Delivery").
 
 Knows neither the schedule nor the outbox. Never follows a redirect, keeps no cookie, takes no proxy from the
 environment, and never puts a body or a URL into an error text.
@@ -89,7 +89,7 @@ class Sender:
         try:
             return await self._post(url, push)
         except (aiohttp.ClientError, TimeoutError) as error:
-            return Outcome(self._describe(error)[:_ERROR_CHARS])
+            return Outcome(_clean(self._describe(error)))
         except Exception as error:
             log.exception("push attempt failed in an unforeseen way", call=push.call_id)
             return Outcome(f"unforeseen: {type(error).__name__}")
@@ -142,6 +142,11 @@ def _usable(text: str) -> URL | None:
         if url.scheme in ("http", "https") and url.host:
             return url
     return None
+
+
+def _clean(text: str) -> str:
+    """Not too long, and nothing that a terminal or a database would stumble over."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:_ERROR_CHARS])
 
 
 def _os_text(error: aiohttp.ClientOSError) -> str:

@@ -1,0 +1,123 @@
+"""How many attempts may be under way, and that nobody can use up the room of the others."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from huibo.push.slots import Slots
+from huibo.storage.outbox import OwedPush
+
+TOTAL, EACH = 256, 16
+
+
+def push(number: int, receiver: str) -> OwedPush:
+    return OwedPush(number, f"call{number}", "cdr", 1, f"{receiver}/cdr", receiver, b"{}", 0)
+
+
+class Crowd:
+    """Slots, and receivers that hold on to all they can get."""
+
+    def __init__(self, total: int = TOTAL, each: int = EACH) -> None:
+        self.slots = Slots(total, each)
+        self._number = 0
+
+    def fill(self, receiver: str) -> list[OwedPush]:
+        taken = []
+        while self.slots.room(receiver):
+            self._number += 1
+            taken.append(push(self._number, receiver))
+            self.slots.take(taken[-1])
+        return taken
+
+    def prove(self, receiver: str) -> None:
+        """Let a receiver answer once."""
+        self._number += 1
+        once = push(self._number, receiver)
+        self.slots.take(once)
+        self.slots.give_back(once, answered=True)
+
+
+def test_a_receiver_starts_small_and_gets_all_once_it_answers() -> None:
+    crowd = Crowd()
+    assert crowd.slots.room("a") == EACH // 4
+    crowd.prove("a")
+    assert crowd.slots.room("a") == EACH
+    assert len(crowd.fill("a")) == EACH
+    assert crowd.slots.room("a") == 0
+
+
+def test_a_receiver_that_lets_an_attempt_hang_starts_small_again() -> None:
+    crowd = Crowd()
+    crowd.prove("a")
+    for each in crowd.fill("a"):
+        crowd.slots.give_back(each, answered=False)
+    assert crowd.slots.room("a") == EACH // 4
+
+
+def test_dead_receivers_however_many_leave_half_to_those_that_answer() -> None:
+    crowd = Crowd()
+    crowd.prove("good")
+    for number in range(1000):
+        crowd.fill(f"dead{number}")
+    assert len(crowd.slots) == TOTAL // 2
+    assert crowd.slots.room("good") == EACH
+    assert crowd.slots.room("new") == 0
+
+
+def test_dead_receivers_leave_room_to_new_ones() -> None:
+    crowd = Crowd()
+    for number in range(TOTAL // EACH):  # as many as would fill everything, had they their whole share
+        crowd.fill(f"dead{number}")
+    assert crowd.slots.room("new") == EACH // 4
+
+
+def test_receivers_that_answered_and_now_hang_leave_room_to_others() -> None:
+    crowd = Crowd()
+    for number in range(TOTAL // EACH):
+        crowd.prove(f"r{number}")
+        crowd.fill(f"r{number}")
+    crowd.prove("other")
+    assert crowd.slots.room("other") >= 1
+    assert crowd.slots.room("new") >= 1
+
+
+def test_room_is_given_back() -> None:
+    crowd = Crowd()
+    taken = [each for number in range(1000) for each in crowd.fill(f"dead{number}")]
+    for each in taken:
+        crowd.slots.give_back(each, answered=False)
+    assert len(crowd.slots) == 0
+    assert crowd.slots.room("new") == EACH // 4
+
+
+def test_a_copy_is_independent() -> None:
+    crowd = Crowd()
+    crowd.prove("a")
+    twin = crowd.slots.copy()
+    twin.take(push(1, "a"))
+    assert (twin.room("a"), crowd.slots.room("a")) == (EACH - 1, EACH)
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 20),
+    st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=200),
+)
+def test_the_bounds_hold_and_nobody_waits_for_nothing(
+    total: int, each: int, steps: list[tuple[int, bool]]
+) -> None:
+    """Any order of takings and givings back."""
+    slots = Slots(total, each)
+    held: list[OwedPush] = []
+    for number, (who, answered) in enumerate(steps):
+        receiver = f"r{who}"
+        if slots.room(receiver):
+            held.append(push(number, receiver))
+            slots.take(held[-1])
+        elif held:
+            slots.give_back(held.pop(0), answered)
+        assert len(slots) == len(held) <= total
+        assert all(len(slots.under_way(f"r{i}")) <= each for i in range(10))
+        if not held:
+            assert all(slots.room(f"r{i}") >= 1 for i in range(10))
