@@ -9,24 +9,26 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from alembic.util import CommandError
 from rich.console import Console
-from rich.table import Table
-from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
+from rich.table import Column, Table
+from rich.text import Text
+from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from huibo import __version__, config, log
 from huibo.clock import Clock
 from huibo.engine.install import InstallError
 from huibo.engine.install.settings import install_settings
-from huibo.model import App, Trunk
+from huibo.model import App, DisplayMode, Leg, RingSound, Trunk
 from huibo.stack import folders
 from huibo.stack.children import ChildFailed
 from huibo.storage import catalog
@@ -63,7 +65,7 @@ def main() -> None:
     try:
         cli()
     except (Failed, catalog.Conflict, ChildFailed, InstallError, config.BadSettings) as error:
-        errors.print(f"huibo: {error}", style="red", markup=False, soft_wrap=True)
+        errors.print(f"huibo: {error}", style="red", markup=False, emoji=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 
@@ -123,32 +125,135 @@ def serve() -> None:
     from huibo.app import Huibo  # the other commands need none of it, and start faster
 
     settings = config.load()
+    with _database():  # one that cannot be used is told in one line
+        pass
     log.configure(settings.log)
     Huibo(settings).serve()
+
+
+Display = Annotated[
+    DisplayMode | None,
+    typer.Option(help="What phones show when the request names no number: pool, mutual or callee."),
+]
+RingTime = Annotated[int | None, typer.Option(min=1, max=600, help="Seconds that this phone may ring.")]
+Sound = Annotated[RingSound | None, typer.Option(help="What the caller hears while the callee is dialled.")]
+WarnWhom = Annotated[
+    str | None, typer.Option(help="Who is warned before the end: none, caller, callee, both.")
+]
+KeepDays = Annotated[int | None, typer.Option(min=1, max=3650, help="How long recordings are kept.")]
+StatusUrl = Annotated[str | None, typer.Option(help="Where status pushes go by default.")]
+CdrUrl = Annotated[str | None, typer.Option(help="Where CDR pushes go by default.")]
+RecordUrl = Annotated[str | None, typer.Option(help="Where recording pushes go by default.")]
+AllowIp = Annotated[
+    list[str] | None, typer.Option(help="Address or network it may call from; default: loopback only.")
+]
+
+_WARNED = {"none": (), "caller": (Leg.CALLER,), "callee": (Leg.CALLEE,), "both": (Leg.CALLER, Leg.CALLEE)}
 
 
 @app_cli.command("add")
 def app_add(
     app_id: Annotated[str, typer.Argument(help="The appId that requests carry.")],
-    url_id: Annotated[str, typer.Option(help="The `id` of its request URLs.")] = "",
-    name: Annotated[str, typer.Option(help="For people.")] = "",
-    allow_ip: Annotated[
-        list[str] | None, typer.Option(help="Address or network it may call from; default: loopback only.")
+    url_id: Annotated[
+        str | None, typer.Option(help="The `id` of its request URLs; default: the appId.")
     ] = None,
-    status_url: Annotated[str | None, typer.Option(help="Where status pushes go by default.")] = None,
-    cdr_url: Annotated[str | None, typer.Option(help="Where CDR pushes go by default.")] = None,
+    name: Annotated[str | None, typer.Option(help="For people.")] = None,
+    allow_ip: AllowIp = None,
+    status_url: StatusUrl = None,
+    cdr_url: CdrUrl = None,
+    record_url: RecordUrl = None,
+    display: Display = None,
+    caller_ring_s: RingTime = None,
+    callee_ring_s: RingTime = None,
+    ring_sound: Sound = None,
+    warn: WarnWhom = None,
+    keep_days: KeepDays = None,
 ) -> None:
     """Add an application."""
+    own = _app_settings(display, caller_ring_s, callee_ring_s, ring_sound, warn, keep_days)
+    app = _changed(App(app_id, app_id), url_id, name, allow_ip, status_url, cdr_url, record_url, own)
+    _write(lambda connection: catalog.add_app(connection, app, Clock().now_ms()))
+    _say(f"app {app_id} added: its requests go to /201511v3/callBack?id={app.url_id}")
+
+
+@app_cli.command("set")
+def app_set(
+    app_id: str,
+    url_id: Annotated[str | None, typer.Option(help="The `id` of its request URLs.")] = None,
+    name: Annotated[str | None, typer.Option(help="For people.")] = None,
+    allow_ip: AllowIp = None,
+    status_url: StatusUrl = None,
+    cdr_url: CdrUrl = None,
+    record_url: RecordUrl = None,
+    display: Display = None,
+    caller_ring_s: RingTime = None,
+    callee_ring_s: RingTime = None,
+    ring_sound: Sound = None,
+    warn: WarnWhom = None,
+    keep_days: KeepDays = None,
+) -> None:
+    """Change an application; what is not named stays as it is. Calls under way are not changed."""
+    own = _app_settings(display, caller_ring_s, callee_ring_s, ring_sound, warn, keep_days)
+
+    def change(connection: Connection) -> None:
+        app = catalog.find_app(connection, app_id)
+        if app is None:
+            raise Failed(f"no app {app_id}: `huibo app list` shows those there are")
+        changed = _changed(app, url_id, name, allow_ip, status_url, cdr_url, record_url, own)
+        catalog.change_app(connection, changed)
+
+    _write(change)
+    _say(f"app {app_id} changed")
+
+
+def _changed(
+    app: App,
+    url_id: str | None,
+    name: str | None,
+    allow_ip: list[str] | None,
+    status_url: str | None,
+    cdr_url: str | None,
+    record_url: str | None,
+    own: dict[str, Any],
+) -> App:
+    """The app with all that was given on the command line."""
     for entry in allow_ip or []:
         try:
             ip_network(entry, strict=False)
         except ValueError:
             raise Failed(f"--allow-ip {entry}: not an address or network") from None
-    app = App(app_id, url_id or app_id, name, status_url=status_url, cdr_url=cdr_url)
-    if allow_ip:
-        app = App(app_id, url_id or app_id, name, tuple(allow_ip), status_url, cdr_url)
-    _write(lambda connection: catalog.add_app(connection, app, Clock().now_ms()))
-    console.print(f"app {app_id} added: its requests go to /201511v3/callBack?id={app.url_id}")
+    given = {
+        "url_id": url_id,
+        "name": name,
+        "allowed_ips": tuple(allow_ip) if allow_ip else None,
+        "status_url": status_url,
+        "cdr_url": cdr_url,
+        "record_url": record_url,
+    }
+    fields = {key: value for key, value in given.items() if value is not None}
+    return replace(app, settings=replace(app.settings, **own), **fields)  # type: ignore[arg-type]
+
+
+def _app_settings(
+    display: DisplayMode | None,
+    caller_ring_s: int | None,
+    callee_ring_s: int | None,
+    ring_sound: RingSound | None,
+    warn: str | None,
+    keep_days: int | None,
+) -> dict[str, Any]:
+    """Those of the app's own settings that were given."""
+    if warn is not None and warn not in _WARNED:
+        raise Failed(f"--warn {warn}: not none, caller, callee or both")
+    given = {
+        "display": display,
+        "caller_ring_s": caller_ring_s,
+        "callee_ring_s": callee_ring_s,
+        "ring_sound": ring_sound,
+        "warn": None if warn is None else _WARNED[warn],
+        "keep_days": keep_days,
+    }
+    return {key: value for key, value in given.items() if value is not None}
 
 
 @app_cli.command("list")
@@ -187,7 +292,7 @@ def number_add(
     if not (number.isascii() and number.isdigit() and 3 <= len(number) <= 20):
         raise Failed(f"{number}: a display number is 3 to 20 digits, e.g. 02131264133")
     _write(lambda connection: catalog.add_number(connection, number, tuple(app or ()), Clock().now_ms()))
-    console.print(f"number {number} added")
+    _say(f"number {number} added")
 
 
 @number_cli.command("list")
@@ -235,7 +340,7 @@ def trunk_add(
         password = typer.prompt("password", hide_input=True)
     trunk = Trunk(name, host, port, codecs, username, password, priority)
     _write(lambda connection: catalog.add_trunk(connection, trunk, Clock().now_ms()))
-    console.print(f"trunk {name} added")
+    _say(f"trunk {name} added")
 
 
 @trunk_cli.command("list")
@@ -271,7 +376,7 @@ def _shown(trunk: Trunk) -> dict[str, Any]:
 def _remove(kind: str, key: str, remove: Callable[[Connection, str], bool]) -> None:
     if not _write(lambda connection: remove(connection, key)):
         raise Failed(f"no {kind} {key}: `huibo {kind} list` shows those there are")
-    console.print(f"{kind} {key} removed")
+    _say(f"{kind} {key} removed")
 
 
 def _read(work: Callable[[Connection], T]) -> T:
@@ -285,27 +390,36 @@ def _write(work: Callable[[Connection], T]) -> T:
 
 
 @contextmanager
-def _database() -> Any:
+def _database() -> Iterator[Engine]:
     url = config.load().database_url
-    engine = open_engine(url)
+    try:
+        shown = repr(make_url(url))  # without the password
+        engine = open_engine(url)
+    except (ArgumentError, ImportError) as error:
+        raise Failed(f"database_url: {error} (set HUIBO_DATABASE_URL or database_url)") from error
     try:
         migrate(engine)
         yield engine
-    except OperationalError as error:
-        raise Failed(
-            f"database {engine.url!r}: {error.orig} (set HUIBO_DATABASE_URL or database_url)"
-        ) from error
+    except CommandError as error:
+        raise Failed(f"database {shown} belongs to a newer huibo ({error}): upgrade this one") from error
+    except DBAPIError as error:
+        raise Failed(f"database {shown}: {error.orig} (set HUIBO_DATABASE_URL or database_url)") from error
     finally:
         engine.dispose()
+
+
+def _say(text: str) -> None:
+    """Print a line as it is: names may look like markup."""
+    console.print(text, markup=False, emoji=False, soft_wrap=True)
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[object]], as_json: object) -> None:
     if as_json is not None:
         console.print_json(json.dumps(as_json))
         return
-    table = Table(*heads, box=None, pad_edge=False)
+    table = Table(*(Column(head, overflow="fold") for head in heads), box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     console.print(table)
 
 
@@ -313,8 +427,8 @@ def _one(fields: dict[str, Any], as_json: bool) -> None:
     if as_json:
         console.print_json(json.dumps(fields))
         return
-    table = Table(box=None, pad_edge=False, show_header=False)
+    table = Table(Column(), Column(overflow="fold"), box=None, pad_edge=False, show_header=False)
     for key, value in fields.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-        table.add_row(key, "" if shown is None else str(shown))
+        table.add_row(key, Text("" if shown is None else str(shown)))
     console.print(table)

@@ -6,8 +6,9 @@ neither HTTP nor the wire.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+
+import structlog
 
 from huibo.admission.admit import Admission
 from huibo.flow.live import LiveCalls
@@ -17,7 +18,7 @@ from huibo.storage.calls import find_call, find_record, list_records
 from huibo.storage.catalog import find_app, numbers_of
 from huibo.storage.database import Database
 
-LinkOf = Callable[[list[str]], dict[str, str]]
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,9 @@ class Desk:
         """Admit a request and own its call; nothing is dialled before its `dispatch`."""
         admitted = await self._admission.accept(request, key)
         if not admitted.replayed:
-            self._live.adopt(admitted.call, admitted.state)
+            call = admitted.call
+            log.info("call accepted", call=call.call_id, app_id=call.app_id, trunk=call.trunk.name)
+            self._live.adopt(call, admitted.state)
         return AcceptedCall(admitted.call, self._live, admitted.replayed)
 
     async def cancel(self, app_id: str, call_id: str, unless: CancelUnless) -> bool | None:

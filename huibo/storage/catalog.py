@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, RowMapping, Table, delete, insert, select
+from sqlalchemy import Connection, RowMapping, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from huibo.model import App, AppSettings, Trunk
@@ -23,18 +23,12 @@ class Conflict(Exception):
 
 def add_app(connection: Connection, app: App, at: int) -> None:
     """Raises `Conflict` when the app exists."""
-    row = {
-        "app_id": app.app_id,
-        "url_id": app.url_id,
-        "name": app.name,
-        "allowed_ips": list(app.allowed_ips),
-        "status_url": app.status_url,
-        "cdr_url": app.cdr_url,
-        "record_url": app.record_url,
-        "settings": _settings.dump_python(app.settings, mode="json", exclude_defaults=True),
-        "created_at": at,
-    }
-    _add(connection, apps, row, f"app {app.app_id} exists already")
+    _add(connection, apps, _app_row(app) | {"created_at": at}, f"app {app.app_id} exists already")
+
+
+def change_app(connection: Connection, app: App) -> None:
+    """Write an app that exists anew."""
+    connection.execute(update(apps).where(apps.c.app_id == app.app_id).values(_app_row(app)))
 
 
 def find_app(connection: Connection, app_id: str) -> App | None:
@@ -115,6 +109,19 @@ def trunk_of(row: RowMapping) -> Trunk:
         priority=row["priority"],
         enabled=row["enabled"],
     )
+
+
+def _app_row(app: App) -> dict[str, Any]:
+    return {
+        "app_id": app.app_id,
+        "url_id": app.url_id,
+        "name": app.name,
+        "allowed_ips": list(app.allowed_ips),
+        "status_url": app.status_url,
+        "cdr_url": app.cdr_url,
+        "record_url": app.record_url,
+        "settings": _settings.dump_python(app.settings, mode="json", exclude_defaults=True),
+    }
 
 
 def _app(row: RowMapping) -> App:
