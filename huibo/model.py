@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 
 class Leg(StrEnum):
@@ -186,11 +189,11 @@ class AppSettings:
     """What an app has otherwise than the configuration; None: as the configuration says."""
 
     display: DisplayMode = DisplayMode.POOL
-    caller_ring_s: int | None = None
-    callee_ring_s: int | None = None
+    caller_ring_s: Annotated[int, Field(ge=1, le=600)] | None = None
+    callee_ring_s: Annotated[int, Field(ge=1, le=600)] | None = None
     ring_sound: RingSound | None = None
     warn: tuple[Leg, ...] | None = None  # who hears the tone before the talk limit
-    keep_days: int | None = None  # how long recordings are kept
+    keep_days: Annotated[int, Field(ge=1, le=3650)] | None = None  # how long recordings are kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,10 +97,10 @@ async def keep_alive(
         on_death(child)
         pause_s = min(_SLOWEST_S, pause_s + 0.5) if loop.time() - started < _QUICK_S else 0.0
         await asyncio.sleep(pause_s)
-        await child.start()
         try:
+            await child.start()
             await child.wait_until_it_answers()
-        except ChildFailed:
+        except (ChildFailed, OSError):
             await child.stop()  # and the next turn tries again
         else:
             await on_return(child)

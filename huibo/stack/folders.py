@@ -27,15 +27,15 @@ def make(cache: Path) -> Path:
 
 def newest(cache: Path) -> Path | None:
     """The run folder of the stack that was started last and still runs."""
-    return max((f for f in _all(cache / "run") if _alive(f)), key=_started, default=None)
+    running = [folder for folder in (cache / "run").glob("*/") if _alive(folder)]
+    return max(running, key=lambda folder: _changed(folder / "up.pid"), default=None)
 
 
-def _all(runs: Path) -> list[Path]:
-    return [folder for folder in runs.glob("*/") if (folder / "up.pid").is_file()]
-
-
-def _started(folder: Path) -> float:
-    return (folder / "up.pid").stat().st_mtime
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another process has cleared it away
+        return 0.0
 
 
 def _alive(folder: Path) -> bool:
@@ -49,6 +49,7 @@ def _alive(folder: Path) -> bool:
 
 
 def _clear_away(runs: Path) -> None:
-    finished = sorted((f for f in _all(runs) if not _alive(f)), key=_started, reverse=True)
-    for folder in finished[_KEPT:]:
+    # A stack that is stopped removes its up.pid, one that is killed does not.
+    finished = [folder for folder in runs.glob("*/") if not _alive(folder)]
+    for folder in sorted(finished, key=_changed, reverse=True)[_KEPT:]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -162,6 +163,9 @@ class Stack:
         await asyncio.gather(self.engine_child.stop(), self.carrier_child.stop())
         if self._ready_file is not None:
             self._ready_file.unlink(missing_ok=True)
+        for instance in (self._engine, self.carrier.instance):
+            if not instance.run.is_relative_to(self.folder):  # the path was too long for a socket
+                shutil.rmtree(instance.run, ignore_errors=True)
         (self.folder / "up.pid").unlink(missing_ok=True)
 
     def _died(self, child: Child) -> None:

@@ -45,9 +45,16 @@ def remove_app(connection: Connection, app_id: str) -> bool:
 
 
 def add_number(connection: Connection, number: str, app_ids: tuple[str, ...], at: int) -> None:
-    """Add a display number and give it to apps. Raises `Conflict` for a known number or an unknown app."""
-    _add(connection, numbers, {"number": number, "created_at": at}, f"number {number} exists already")
-    for app_id in app_ids:
+    """Add a display number and give it to apps; one that is known is given to further apps.
+
+    Raises `Conflict` for a known number without a new app, and for an unknown app.
+    """
+    holders = dict(list_numbers(connection)).get(number)
+    if holders is None:
+        _add(connection, numbers, {"number": number, "created_at": at}, f"number {number} exists already")
+    elif not set(app_ids) - set(holders):
+        raise Conflict(f"number {number} exists already")
+    for app_id in set(app_ids) - set(holders or ()):
         row = {"app_id": app_id, "number": number}
         _add(connection, app_numbers, row, f"no app {app_id}")
 

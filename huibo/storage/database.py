@@ -109,6 +109,7 @@ def open_engine(url: str) -> Engine:
     """An SQLAlchemy engine with this product's settings for that kind of database."""
     engine = create_engine(url, hide_parameters=True)  # errors are logged; numbers and passwords are not
     if engine.dialect.name == "sqlite":
+        _make_private(sqlite_file(url))
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -118,6 +119,12 @@ def sqlite_file(url: str) -> Path | None:
     """The file behind an SQLite URL, None for other databases."""
     parsed = make_url(url)
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+def _make_private(file: Path | None) -> None:
+    """A new database file is its owner's alone: there are passwords of trunks in it."""
+    if file is not None and str(file) != ":memory:" and not file.exists() and file.parent.is_dir():
+        file.touch(mode=0o600)
 
 
 def _run(job: _Job, connection: Connection) -> None:

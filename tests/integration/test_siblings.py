@@ -233,8 +233,9 @@ async def test_the_same_idempotency_key_rings_nobody_twice(own: StartStack) -> N
 
 async def test_pass_through_and_last_call(own: StartStack) -> None:
     stack, customer = await own()
-    await huibo(stack, "app", "add", "mutual", "--display", "mutual")
-    await huibo(stack, "app", "add", "callee", "--display", "callee")
+    for mode in ("mutual", "callee"):
+        await huibo(stack, "app", "add", mode)
+        await huibo(stack, "app", "set", mode, f"display={mode}")
     await huibo(stack, "number", "add", "01012345678", "--app", "callee")
     shown = {}
     for app in ("mutual", "callee"):

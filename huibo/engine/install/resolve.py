@@ -70,6 +70,6 @@ def _choices(refused: list[str]) -> str:
             "choose one:",
             "  - install Asterisk 22.10.1 or newer; it is found in PATH and in /usr/sbin",
             "  - set HUIBO_ASTERISK to the asterisk program of your own build",
-            "  - run huibo in a container: deploy/compose.yaml",
+            "  - run huibo on Debian or Ubuntu, also in a container: there a private copy is fetched",
         ]
     )
