@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import structlog
 import uvicorn
@@ -24,8 +23,15 @@ from huibo.engine.ari.adapter import AriEngine
 from huibo.engine.install import InstallError
 from huibo.flow.live import LiveCalls
 from huibo.flow.runner import Services
+from huibo.prompts.choose import library_of
+from huibo.prompts.menu import MenuPrompts, write_warning_tone
 from huibo.push.delivery import Deliverer
+from huibo.recording import routes as recordings
+from huibo.recording.attempt import Means
 from huibo.recording.raw import RawRecordings
+from huibo.recording.retention import Retention
+from huibo.recording.store import LocalStore
+from huibo.recording.worker import Finisher
 from huibo.storage.database import Database
 from huibo.storage.migrate import migrate
 from huibo.wire import routes as wire
@@ -44,22 +50,39 @@ class Huibo:
         self._server: uvicorn.Server | None = None
         self.clock = Clock()
         self.database = Database(settings.database_url)
-        raw = RawRecordings(Path("/tmp"))
-        self.engine = AriEngine(
-            settings.engine, settings.calls.no_audio_s, self.clock, raw, Path("/tmp/warn.wav")
-        )
+        raw = RawRecordings(settings.recording.raw_folder)
+        warning = settings.prompts.folder / "warning.wav"
+        write_warning_tone(warning)
+        self.engine = AriEngine(settings.engine, settings.calls.no_audio_s, self.clock, raw, warning)
         self.deliverer = Deliverer(self.database, settings.push, self.clock)
+        self.library = library_of(settings.prompts)
+        notifier, store = WireNotifier(), LocalStore(settings.recording.folder)
+        self.store = store
+        self.finisher = Finisher(
+            Means(
+                self.database,
+                settings.recording,
+                self.clock,
+                raw,
+                store,
+                notifier,
+                settings.http.base_url,
+                pushes_owed=self.deliverer.wake,
+            )
+        )
+        self.retention = Retention(self.database, settings.recording, self.clock, raw, store)
         services = Services(
             self.engine,
             self.database,
             self.clock,
-            WireNotifier(),
-            None,  # type: ignore[arg-type]
+            notifier,
+            MenuPrompts(self.library),
             pushes_owed=self.deliverer.wake,
+            recording_owed=self.finisher.wake,
         )
         self.live = LiveCalls(services)
         admission = Admission(self.database, self.engine, self.clock, settings.calls)
-        self.desk = Desk(admission, self.live, self.database)
+        self.desk = Desk(admission, self.live, self.database, settings.http.base_url)
         self.http = self._http()
 
     def serve(self) -> None:
@@ -88,6 +111,7 @@ class Huibo:
             title="huibo", version=__version__, lifespan=self._lifespan, docs_url=None, openapi_url=None
         )
         app.routes.extend(health.make_routes(lambda: self.engine.ready))
+        app.routes.extend(recordings.make_routes(self.database, self.store, self.clock))
         app.routes.extend(
             wire.make_routes(
                 self.desk,
@@ -101,10 +125,13 @@ class Huibo:
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(migrate, self.database.engine)
+        await self.library.start()
         await self.live.recover()
         tasks = [
             asyncio.create_task(self.engine.run(self.live), name="engine"),
             asyncio.create_task(self.deliverer.run(), name="deliverer"),
+            asyncio.create_task(self.finisher.run(), name="finisher"),
+            asyncio.create_task(self.retention.run(), name="retention"),
         ]
         for task in tasks:
             task.add_done_callback(self._ended)
@@ -115,6 +142,7 @@ class Huibo:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.live.close()
+            await self.library.close()
             await self.database.close()
 
     def _ended(self, task: asyncio.Task[None]) -> None:

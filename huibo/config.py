@@ -11,15 +11,18 @@ import tomllib
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     PositiveFloat,
     PositiveInt,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -43,8 +46,23 @@ class _Section(BaseModel):
 class Http(_Section):
     host: str
     port: int = Field(ge=0, le=65535)
+    public_url: str
     max_body_bytes: PositiveInt
     body_timeout_s: PositiveFloat
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_a_base(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme not in ("http", "https") or not parts.hostname or "?" in url or "#" in url):
+            raise ValueError("an http or https URL without query and fragment, or nothing")
+        return url.rstrip("/")
+
+    @property
+    def base_url(self) -> str:
+        """What customers put before a path of ours; no slash at its end."""
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return self.public_url or f"http://{f'[{here}]' if ':' in here else here}:{self.port}"
 
 
 class EngineSettings(_Section):
@@ -96,6 +114,58 @@ class PushSettings(_Section):
         return networks
 
 
+class RecordingSettings(_Section):
+    folder: Path
+    raw_folder: Path
+    format: Literal["mp3", "opus", "wav"]
+    keep_days: PositiveInt
+    concurrency: PositiveInt
+    retry_s: list[PositiveFloat]
+    time_limit_s: PositiveFloat
+
+    @field_validator("folder", "raw_folder")
+    @classmethod
+    def _is_absolute(cls, folder: Path) -> Path:
+        return folder.absolute()  # the engine and the helper processes work in folders of their own
+
+
+class HttpVoiceSettings(_Section):
+    url: str
+    headers: dict[str, str]
+    body: dict[str, JsonValue]
+    female: str
+    male: str
+
+
+class PromptSettings(_Section):
+    folder: Path
+    max_text_chars: PositiveInt
+    concurrency: PositiveInt
+    keep_mb: PositiveInt
+    keep_days: PositiveInt
+    recordings: str
+    voice: Literal["espeak", "command", "http"]
+    timeout_s: PositiveFloat
+    max_audio_mb: PositiveInt
+    words_per_minute: int = Field(ge=80, le=450)
+    spell_out: bool
+    command: list[str]
+    http: HttpVoiceSettings
+
+    @field_validator("folder")
+    @classmethod
+    def _is_absolute(cls, folder: Path) -> Path:
+        return folder.absolute()  # the engine works in a folder of its own
+
+    @model_validator(mode="after")
+    def _voice_is_set_up(self) -> PromptSettings:
+        if self.voice == "command" and not self.command:
+            raise ValueError('voice = "command" needs the program in prompts.command')
+        if self.voice == "http" and not self.http.url.startswith(("http://", "https://")):
+            raise ValueError('voice = "http" needs an http(s) address in prompts.http.url')
+        return self
+
+
 class Log(_Section):
     format: Literal["json", "console"]
     level: Literal["debug", "info", "warning", "error"]
@@ -114,6 +184,8 @@ class Settings(BaseSettings):
     engine: EngineSettings
     calls: Calls
     push: PushSettings
+    recording: RecordingSettings
+    prompts: PromptSettings
     log: Log
 
     @classmethod

@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import structlog
+from sqlalchemy import Connection
 
 from huibo.admission.admit import Admission
 from huibo.flow.live import LiveCalls
 from huibo.flow.state import CallState
-from huibo.model import Call, CallRecord, CallRequest, CancelUnless, DisplayMode, IdempotencyKey
+from huibo.model import Call, CallRecord, CallRequest, CancelUnless, Cdr, DisplayMode, IdempotencyKey
+from huibo.recording.urls import urls_of
 from huibo.storage.calls import find_call, find_record, list_records
 from huibo.storage.catalog import find_app, numbers_of
 from huibo.storage.database import Database
@@ -48,10 +50,12 @@ class AcceptedCall:
 class Desk:
     """Serves the customers of one process."""
 
-    def __init__(self, admission: Admission, live: LiveCalls, database: Database) -> None:
+    def __init__(self, admission: Admission, live: LiveCalls, database: Database, base_url: str) -> None:
+        """`base_url`: what links to recordings begin with."""
         self._admission = admission
         self._live = live
         self._database = database
+        self._base_url = base_url
 
     async def authenticate(self, app_id: str, url_id: str, remote_ip: str) -> None:
         await self._admission.authenticate(app_id, url_id, remote_ip)
@@ -73,19 +77,27 @@ class Desk:
         return await self._database.read(lambda connection: find_call(connection, app_id, call_id))
 
     async def record(self, app_id: str, call_id: str) -> CallRecord | None:
-        found = await self._database.read(lambda connection: find_record(connection, app_id, call_id))
-        return CallRecord(*found) if found else None
+        def work(connection: Connection) -> list[CallRecord]:
+            found = find_record(connection, app_id, call_id)
+            return self._with_links(connection, [found] if found else [])
+
+        return next(iter(await self._database.read(work)), None)
 
     async def records(
         self, app_id: str, start: int, end: int, caller: str | None, limit: int
     ) -> tuple[list[CallRecord], int]:
-        found, offset = await self._database.read(
-            lambda connection: list_records(connection, app_id, start, end, caller, limit)
-        )
-        return [CallRecord(*one) for one in found], offset
+        def work(connection: Connection) -> tuple[list[CallRecord], int]:
+            found, offset = list_records(connection, app_id, start, end, caller, limit)
+            return self._with_links(connection, found), offset
+
+        return await self._database.read(work)
 
     async def display_numbers(self, app_id: str) -> list[str]:
         app = await self._database.read(lambda connection: find_app(connection, app_id))
         if app is None or app.settings.display is DisplayMode.MUTUAL:
             return []
         return await self._database.read(lambda connection: numbers_of(connection, app_id))
+
+    def _with_links(self, connection: Connection, found: list[tuple[Call, Cdr]]) -> list[CallRecord]:
+        links = urls_of(connection, self._base_url, [call.call_id for call, _ in found if call.record])
+        return [CallRecord(call, cdr, links.get(call.call_id, "")) for call, cdr in found]

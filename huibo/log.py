@@ -16,8 +16,9 @@ import structlog
 from huibo.config import Log
 from huibo.numbers import mask
 
-# E.164, the wire's form, and bare national numbers; call ids and times must not look like these
-_PHONE = re.compile(r"(?<![\w-])(?:\+86|0086)?(?:0\d{9,11}|1[3-9]\d{9})(?![\w-])|\+\d{8,15}")
+# E.164, the wire's form, and bare national numbers, also between Chinese characters; call ids and times must
+# not look like these
+_PHONE = re.compile(r"(?<![\w-])(?:\+?86|0086)?(0\d{9,11}|1[3-9]\d{9})(?![\w-])|(\+\d{8,15})", re.ASCII)
 
 
 def configure(settings: Log) -> None:
@@ -26,17 +27,19 @@ def configure(settings: Log) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,  # text before the masking, not after it
     ]
     if settings.mask:
         shared.append(mask_numbers)
     last: Any = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
         if settings.format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
-    exceptions = [structlog.processors.format_exc_info] if settings.format == "json" else []
     structlog.configure(
-        processors=[*shared, *exceptions, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
         cache_logger_on_first_use=True,
@@ -44,7 +47,7 @@ def configure(settings: Log) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, *exceptions],
+            foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
         )
     )
@@ -57,5 +60,5 @@ def mask_numbers(_logger: object, _method: str, event: MutableMapping[str, Any])
     """A structlog processor: no telephone number leaves in full."""
     for key, value in event.items():
         if isinstance(value, str) and key != "timestamp":
-            event[key] = _PHONE.sub(lambda found: mask(found[0].replace("0086", "+86", 1)), value)
+            event[key] = _PHONE.sub(lambda found: mask(found[1] or found[2]), value)
     return event

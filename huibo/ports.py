@@ -75,7 +75,10 @@ class Notifier(Protocol):
         """The pushes owed for a key that the caller pressed in the menu."""
 
     def on_cdr(self, call: Call, seq: int, cdr: Cdr) -> list[Push]:
-        """The pushes owed when the call is over."""
+        """The pushes owed when the call is over; they may take up `seq` and the number after it."""
+
+    def on_recording(self, call: Call, seq: int, url: str) -> list[Push]:
+        """The pushes owed when the recording can be fetched under `url`."""
 
 
 class PromptMaker(Protocol):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
+from sqlalchemy import Connection
 
 from huibo.clock import Clock
 from huibo.engine.events import PlayEnded
@@ -40,10 +41,11 @@ from huibo.flow.state import (
     Tick,
     Warn,
 )
-from huibo.model import Call, CancelUnless, Leg, Menu, Push
+from huibo.model import Call, CallResult, CancelUnless, Cdr, Leg, Menu, Push
 from huibo.ports import Engine, Notifier, PromptMaker
 from huibo.storage.calls import save_step
 from huibo.storage.database import Database
+from huibo.storage.recordings import add_recording
 
 log = structlog.get_logger()
 
@@ -60,6 +62,7 @@ class Services:
     notifier: Notifier
     prompts: PromptMaker
     pushes_owed: Callable[[], None]  # tells the deliverer that there is something to do
+    recording_owed: Callable[[], None]  # and the finisher of recordings
 
 
 class CallRunner:
@@ -132,18 +135,32 @@ class CallRunner:
         """Write the step and the pushes it owes. Tries until the database takes it: a step is never lost."""
         owed = self._owed(commands)
         cdr = next((command.cdr for command in commands if isinstance(command, Finish)), None)
+        talk_ms = self._recorded_ms(cdr)
         at = self._services.clock.now_ms()
+
+        def work(connection: Connection) -> None:
+            save_step(connection, self.call, state, owed, cdr, at)
+            if talk_ms is not None:
+                add_recording(connection, self.call.call_id, self.call.app_id, talk_ms, at)
+
         while True:
             try:
-                await self._services.database.write(
-                    lambda connection: save_step(connection, self.call, state, owed, cdr, at)
-                )
+                await self._services.database.write(work)
                 break
             except Exception as error:
                 self._log.error("step not stored, trying again", reason=str(error))
                 await asyncio.sleep(_STORE_RETRY_S)
         if owed:
             self._services.pushes_owed()
+        if talk_ms is not None:
+            self._services.recording_owed()
+
+    def _recorded_ms(self, cdr: Cdr | None) -> int | None:
+        """How long the recording of a finished call must be; None: there is none to finish."""
+        if cdr is None or not self.call.record or cdr.result is not CallResult.TALKED:
+            return None
+        assert cdr.callee.answered_at is not None
+        return max(0, cdr.ended_at - cdr.callee.answered_at)
 
     def _owed(self, commands: list[Command]) -> list[Push]:
         notifier, owed = self._services.notifier, []

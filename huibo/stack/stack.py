@@ -86,6 +86,8 @@ class Stack:
                 },
             )
         )
+        # kept from one run to the next: the same words need not be spoken anew
+        self._prompts = folder.parent.parent / "prompts"
         self.settings_file = folder / "huibo.toml"
         self._write_settings(http_port, settings or {})
         self.engine_child = self._asterisk_child("engine", self._engine)
@@ -217,6 +219,11 @@ class Stack:
             "http": {"port": http_port},
             "engine": {"url": self._engine_url, "password": self._ari_password},
             "push": {"allowed_networks": ["127.0.0.0/8", "::1/128"]},
+            "recording": {
+                "folder": str(self.folder / "recordings"),
+                "raw_folder": str(self.folder / "recordings-raw"),
+            },
+            "prompts": {"folder": str(self._prompts)},
             "log": {"format": "json"},
         }
         for section, own in settings.items():

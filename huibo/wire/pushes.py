@@ -1,4 +1,4 @@
-"""The bodies of the pushes: call status and call detail record.
+"""The bodies of the pushes: call status, keys, call detail record and recording.
 
 Owns their field names, order and words (docs/wire.md). Pure: what is pushed when, and how it is delivered,
 is decided elsewhere.
@@ -6,7 +6,7 @@ is decided elsewhere.
 
 from __future__ import annotations
 
-from huibo.model import Call, CallResult, Cdr, Leg, Moment, Report
+from huibo.model import Call, CallResult, Cdr, EndReason, Leg, Moment, Report
 from huibo.wire.tencent import encode, to_wire
 
 _PSTN_TO_PSTN = "3"
@@ -30,6 +30,19 @@ _END_STATUS = {
     CallResult.CALLER_UNREACHED: "4",
     CallResult.CALLEE_UNREACHED: "5",
 }
+
+UNRECOGNISED = "0"  # ringRecoResult: not known
+
+# 1, 5, 6 and 10 can only be told from the carrier's announcement, which nobody listens to.
+_RING_RESULT = {
+    EndReason.NOT_FOUND: "2",
+    EndReason.BUSY: "3",
+    EndReason.UNAVAILABLE: "4",
+    EndReason.NO_RESPONSE: "4",
+    EndReason.DECLINED: "7",
+    EndReason.FORBIDDEN: "9",
+}
+_CALLER_HUNG_UP = "8"
 
 
 def status_push(call: Call, report: Report) -> bytes:
@@ -61,6 +74,26 @@ def cdr_push(call: Call, cdr: Cdr) -> bytes:
     if call.order_id:
         body["orderId"] = call.order_id
     return encode(body)
+
+
+def record_push(call: Call, url: str, ring: str | None) -> bytes:
+    """What goes to recordUrl: where the recording is, "" for none; `ring` where the request asked for it."""
+    body = _heading(call)
+    body["recordUrl"] = url
+    body["callType"] = _PSTN_TO_PSTN
+    if ring is not None:
+        body["ringRecoResult"] = ring
+    return encode(body)
+
+
+def ring_result(cdr: Cdr) -> str:
+    """The ringRecoResult of an unanswered call, as far as its SIP result tells: why the phone that was called
+    last was not answered. Which one that is, callEndStatus says."""
+    if cdr.caller.answered_at is None:
+        return _RING_RESULT.get(cdr.caller.reason, UNRECOGNISED) if cdr.caller.reason else UNRECOGNISED
+    if cdr.callee.reason in (None, EndReason.CANCELLED):
+        return _CALLER_HUNG_UP if cdr.caller.reason is EndReason.HUNG_UP else UNRECOGNISED
+    return _RING_RESULT.get(cdr.callee.reason, UNRECOGNISED)
 
 
 def cdr_times(cdr: Cdr) -> dict[str, str]:

@@ -22,6 +22,8 @@ class Placed:
 
     call_id: str = ""
     statuses: list[dict[str, str]] = field(default_factory=list)
+    keys: list[dict[str, str]] = field(default_factory=list)
+    recordings: list[dict[str, str]] = field(default_factory=list)
     cdrs: list[dict[str, str]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -35,6 +37,13 @@ class Placed:
 
     async def until_told(self, status: str) -> None:
         await self._until(lambda: status in self.told)
+
+    async def until_keys(self, count: int) -> None:
+        await self._until(lambda: len(self.keys) >= count)
+
+    async def recording(self) -> dict[str, str]:
+        await self._until(lambda: bool(self.recordings))
+        return self.recordings[0]
 
     async def cdr(self) -> dict[str, str]:
         await self._until(lambda: bool(self.cdrs))
@@ -71,7 +80,7 @@ class Customer:
             decoded: dict[str, str] = json.loads(await answer.read())
             return decoded
 
-    async def call(self, src: str, dst: str, **fields: str) -> Placed:
+    async def call(self, src: str, dst: str, **fields: Any) -> Placed:
         """Place a call that tells everything; national digits. Asserts that it is accepted."""
         answer = await self.post(self.request(src, dst, **fields))
         assert answer["errorCode"] == "0", answer
@@ -79,7 +88,7 @@ class Customer:
         placed.call_id = answer["callId"]
         return placed
 
-    def request(self, src: str, dst: str, **fields: str) -> dict[str, str]:
+    def request(self, src: str, dst: str, **fields: Any) -> dict[str, Any]:
         return {
             "appId": "demo",
             "src": f"0086{src}",
@@ -87,6 +96,7 @@ class Customer:
             "statusFlag": ALL_STATUSES,
             "statusUrl": self.receiver.url("status"),
             "hangupUrl": self.receiver.url("cdr"),
+            "recordUrl": self.receiver.url("recording"),
         } | fields
 
     async def ready(self) -> bool:
@@ -105,5 +115,11 @@ class Customer:
         while True:
             push = await self.receiver.arrived.get()
             placed = self.calls[push.body["callId"]]
-            (placed.cdrs if push.kind == "cdr" else placed.statuses).append(push.body)
+            kinds = {
+                "cdr": placed.cdrs,
+                "key": placed.keys,
+                "recording": placed.recordings,
+                "status": placed.statuses,
+            }
+            kinds[push.kind].append(push.body)
             placed.changed.set()

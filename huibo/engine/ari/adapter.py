@@ -106,12 +106,19 @@ class AriEngine:
         await self._client.request(
             "POST",
             "channels",
-            {"variables": {"TIMEOUT(absolute)": str(guard_s)}},
+            {
+                "variables": {
+                    "TIMEOUT(absolute)": str(guard_s),
+                    "CALLERID(num)": call.callee_display,  # in the bridge it goes over the callee's From
+                    "CALLERID(name)": "",
+                }
+            },
             endpoint=f"PJSIP/{national(call.caller)}@{endpoint}",
             app=self._settings.app,
             channelId=channel_of(call.call_id, Leg.CALLER),
             callerId=call.caller_display,
             timeout=ring_s + _RING_MARGIN_S,
+            formats=call.trunk.codecs,  # without them the offer has an order of its own
         )
 
     async def dial_callee(self, call: Call, ring_s: int, guard_s: int, record: bool) -> None:
@@ -129,11 +136,13 @@ class AriEngine:
                     "variables": {
                         "TIMEOUT(absolute)": str(guard_s),
                         "CONNECTEDLINE(num,i)": call.callee_display,  # becomes the From of the INVITE
+                        "CONNECTEDLINE(name,i)": "",
                     }
                 },
                 endpoint=f"PJSIP/{national(call.callee)}@{endpoint}",
                 app=self._settings.app,
                 channelId=callee,
+                formats=call.trunk.codecs,
             )
             try:
                 await arrived()  # before it is in the application it cannot be dialled

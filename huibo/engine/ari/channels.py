@@ -51,6 +51,7 @@ class Translator:
             set()
         )  # originated channels that were answered but are not in the application yet
         self._ignored: set[str] = set()
+        self._left: set[str] = set()  # the far end hung up, with whatever cause it likes
 
     def ignore(self, channel: str) -> None:
         """Say nothing of this channel any more, its end included."""
@@ -78,6 +79,8 @@ class Translator:
                 if leg is Leg.CALLEE:
                     return [LegAnswered(call_id, leg, at)]
                 self._up.add(channel)  # an originated channel can be used once it is in the application
+            case "ChannelHangupRequest" if not event.get("soft"):
+                self._left.add(channel)
             case "ChannelDtmfReceived":
                 return [KeyPressed(call_id, leg, at, key=event["digit"].upper())]
             case "StasisStart" if channel in self._up:
@@ -95,6 +98,8 @@ class Translator:
     def _destroyed(
         self, channel: str, event: dict[str, Any], call_id: str, leg: Leg, at: int
     ) -> list[LegEvent]:
+        left = channel in self._left
+        self._left.discard(channel)
         if channel in self._ignored:
             self._ignored.discard(channel)
             return []
@@ -103,6 +108,7 @@ class Translator:
             self._up.discard(channel)
             events.append(LegAnswered(call_id, leg, at))
         sip_code = event.get("tech_cause")
-        why = EndReason.NO_AUDIO if event.get("cause") == _NO_MEDIA and not sip_code else None
+        starved = event.get("cause") == _NO_MEDIA and not left and not sip_code
+        why = EndReason.NO_AUDIO if starved else None
         events.append(LegEnded(call_id, leg, at, sip_code=sip_code or None, why=why))
         return events

@@ -27,6 +27,8 @@ def objects_of(trunk: Trunk, no_audio_s: int) -> list[tuple[str, Fields]]:
         "dtmf_mode": "auto",
         "tone_zone": "cn",
         "rtp_symmetric": "yes",
+        "accept_multiple_sdp_answers": "yes",  # the announcement and the phone speak from different places
+        "ignore_183_without_sdp": "yes",  # else our ringing tone would stop and nothing take its place
         "rtp_timeout": str(no_audio_s),
         "callerid": "Anonymous <anonymous>",  # the stored default is not valid in a From header
     }

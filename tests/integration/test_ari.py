@@ -1,0 +1,481 @@
+"""The line to Asterisk, on a real one: answers, errors, silence, death, and what is told of each in time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from socket import SOCK_DGRAM, SOCK_STREAM
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+import huibo
+from huibo.clock import Clock
+from huibo.config import EngineSettings, load
+from huibo.engine.ari.adapter import AriEngine
+from huibo.engine.ari.client import AriClient, AriError
+from huibo.engine.ari.trunks import Trunks, endpoint_of
+from huibo.engine.events import LegEvent
+from huibo.engine.install.binary import Asterisk
+from huibo.engine.install.instance import Instance, render
+from huibo.errors import EngineError, OutcomeUnknown
+from huibo.model import Trunk
+from huibo.recording.raw import RawRecordings
+from huibo.stack.children import Child
+from huibo.stack.ports import free
+
+TEMPLATES = Path(huibo.__file__).parent / "engine/ari/etc"
+PASSWORD = "right"
+HEARTBEAT_S = 2.0
+SLACK_S = 1.0  # of a machine that does other things, too
+
+
+@dataclass
+class Server:
+    """A running Asterisk, configured as the engine of a huibo."""
+
+    url: str
+    child: Child
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.child.pid, number)
+
+    async def restart(self) -> None:
+        assert self.child.process is not None
+        await self.child.process.wait()
+        await self.child.start()
+        await self.child.wait_until_it_answers()
+
+    def settings(self, **more: Any) -> EngineSettings:
+        own = {"url": self.url, "password": PASSWORD, "heartbeat_s": HEARTBEAT_S, "reconnect_s": 0.1}
+        return load().engine.model_copy(update=own | more)
+
+    def client(self, **more: Any) -> AriClient:
+        given: dict[str, Any] = {
+            "base_url": self.url,
+            "username": "huibo",
+            "password": PASSWORD,
+            "app": "huibo",
+            "heartbeat_s": HEARTBEAT_S,
+            "request_timeout_s": 10.0,
+            "on_event": lambda _event: None,
+        }
+        return AriClient(**given | more)
+
+
+@asynccontextmanager
+async def running(asterisk: Asterisk, folder: Path) -> AsyncIterator[Server]:
+    http_port, sip_port = free(SOCK_STREAM, SOCK_DGRAM)
+    instance = Instance(asterisk, folder)
+    values = {
+        "http_port": http_port,
+        "sip_bind": f"127.0.0.1:{sip_port}",
+        "rtp_start": 10000,
+        "rtp_end": 20000,
+        "ari_username": "huibo",
+        "ari_password": PASSWORD,
+        "ari_app": "huibo",
+    }
+    instance.write(render(TEMPLATES, values))
+
+    async def answers() -> bool:
+        asked = await asyncio.create_subprocess_exec(
+            *instance.cli("core waitfullybooted"), env=instance.env, stdout=PIPE, stderr=PIPE
+        )
+        return b"fully booted" in (await asked.communicate())[0]
+
+    child = Child("asterisk", instance.argv, instance.env, folder / "asterisk.log", answers)
+    await child.start()
+    try:
+        await child.wait_until_it_answers()
+        yield Server(f"http://127.0.0.1:{http_port}", child)
+    finally:
+        if child.alive:
+            os.kill(child.pid, signal.SIGCONT)
+        await child.stop()
+
+
+@pytest.fixture(scope="module")
+async def server(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    """An Asterisk that all tests share; it may be stopped, but goes on afterwards."""
+    async with running(asterisk, tmp_path_factory.mktemp("a")) as one:
+        yield one
+
+
+@pytest.fixture
+async def own(asterisk: Asterisk, tmp_path: Path) -> AsyncIterator[Server]:
+    """An Asterisk for this test alone: it may be killed."""
+    async with running(asterisk, tmp_path / "a") as one:
+        yield one
+
+
+Connect = Callable[..., Awaitable[tuple[AriClient, asyncio.Task[None]]]]
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Connects clients, and reads for each of them in a task of its own."""
+    async with AsyncExitStack() as exits:
+
+        async def connect(client: AriClient) -> tuple[AriClient, asyncio.Task[None]]:
+            await client.connect()
+            reader = asyncio.create_task(client.run())
+            exits.push_async_callback(asyncio.wait_for, client.close(), 10)
+            exits.callback(reader.cancel)
+            return client, reader
+
+        yield connect
+
+
+def since(began: float) -> float:
+    return asyncio.get_running_loop().time() - began
+
+
+async def test_requests_are_answered_each_with_its_own(server: Server, connect: Connect) -> None:
+    client, _ = await connect(server.client())
+    assert client.connected
+    names = [f"HUIBO_TEST_{number}" for number in range(100)]
+    nothing = await asyncio.gather(
+        *(client.request("POST", "asterisk/variable", variable=name, value=f"是 {name}") for name in names)
+    )
+    assert set(nothing) == {None}  # an answer without a body
+    found = await asyncio.gather(
+        *(client.request("GET", "asterisk/variable", variable=name) for name in names)
+    )
+    assert found == [{"value": f"是 {name}"} for name in names]
+
+
+async def test_a_body_is_sent_and_an_answer_decoded(server: Server, connect: Connect) -> None:
+    events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    client, _ = await connect(server.client(on_event=events.put_nowait))
+    body = {"variables": {"text": "名字", "other": "1"}}
+    assert await client.request("POST", "events/user/hello", body, application="huibo") is None
+    event = await asyncio.wait_for(events.get(), 5)
+    assert (event["type"], event["eventname"]) == ("ChannelUserevent", "hello")
+    assert event["userevent"]["text"] == "名字"
+    made = await client.request("POST", "bridges", bridgeId="body", type="mixing")
+    assert (made["id"], made["channels"]) == ("body", [])
+    assert await client.request("DELETE", "bridges/body") is None
+
+
+async def test_an_error_says_what_was_asked_and_why_not(server: Server, connect: Connect) -> None:
+    client, reader = await connect(server.client())
+    with pytest.raises(AriError, match=r"^GET bridges/nothing: 404 Bridge not found$") as failed:
+        await client.request("GET", "bridges/nothing")
+    assert failed.value.status == 404
+    with pytest.raises(AriError) as failed:
+        await client.request("POST", "channels", endpoint="PJSIP/1@nothing", app="huibo")
+    assert failed.value.status >= 400
+    assert not isinstance(failed.value, OutcomeUnknown)
+    assert not reader.done()
+
+
+async def test_events_come_in_the_order_in_which_they_happened(server: Server, connect: Connect) -> None:
+    events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    client, _ = await connect(server.client(on_event=events.put_nowait))
+    sent = [f"event-{number}" for number in range(300)]
+    await asyncio.gather(
+        *(client.request("POST", f"events/user/{name}", application="huibo") for name in sent)
+    )
+    came = [(await asyncio.wait_for(events.get(), 5))["eventname"] for _ in sent]
+    assert came == sent
+
+
+async def test_long_lists_are_fetched_over_http(server: Server, connect: Connect) -> None:
+    """As one message over the WebSocket, a list of this size would crash Asterisk."""
+    client, reader = await connect(server.client())
+    assert await client.fetch("channels") == []
+    made = [f"bridge-{number}" for number in range(1500)]
+    for start in range(0, len(made), 100):
+        some = made[start : start + 100]
+        await asyncio.gather(
+            *(client.request("POST", "bridges", bridgeId=name, type="mixing") for name in some)
+        )
+    listed = await client.fetch("bridges")
+    assert {bridge["id"] for bridge in listed} == set(made)
+    for start in range(0, len(made), 100):
+        some = made[start : start + 100]
+        await asyncio.gather(*(client.request("DELETE", f"bridges/{name}") for name in some))
+    assert await client.fetch("bridges") == []
+    assert not reader.done()
+    with pytest.raises(AriError, match=r"^GET bridges/nothing: 404") as failed:
+        await client.fetch("bridges/nothing")
+    assert failed.value.status == 404
+
+
+async def test_before_the_connection_nothing_is_sent(server: Server) -> None:
+    client = server.client()
+    assert not client.connected
+    with pytest.raises(EngineError, match="not connected") as failed:
+        await client.request("GET", "bridges")
+    assert not isinstance(failed.value, OutcomeUnknown)
+    await client.close()
+
+
+async def test_nobody_listens(server: Server) -> None:
+    (port,) = free(SOCK_STREAM)
+    client = server.client(base_url=f"http://127.0.0.1:{port}")
+    for attempt in (client.connect, lambda: client.fetch("bridges")):
+        with pytest.raises(EngineError, match=f"127.0.0.1:{port}"):
+            await attempt()
+    assert not client.connected
+    await client.close()
+
+
+async def test_a_wrong_password_is_told_and_not_repeated(server: Server) -> None:
+    client = server.client(password="s3cret")
+    for attempt in (client.connect, lambda: client.fetch("bridges")):
+        with pytest.raises(EngineError, match="401") as failed:
+            await attempt()
+        assert "s3cret" not in str(failed.value)
+    await client.close()
+
+
+async def test_an_answer_that_is_late_is_an_unknown_outcome_and_disturbs_nobody(
+    server: Server, connect: Connect
+) -> None:
+    client, reader = await connect(server.client(request_timeout_s=0.3, heartbeat_s=30.0))
+    server.send(signal.SIGSTOP)
+    try:
+        with pytest.raises(OutcomeUnknown, match=r"^GET bridges/late: no answer"):
+            await client.request("GET", "bridges/late")
+        with pytest.raises(EngineError, match=r"^GET bridges/late"):
+            await client.fetch("bridges/late")
+    finally:
+        server.send(signal.SIGCONT)
+    # The late answer is an error; that of the next request must not be taken for it
+    assert await client.request("GET", "asterisk/variable", variable="HUIBO_UNSET") == {"value": ""}
+    assert not reader.done()
+
+
+async def test_silence_is_noticed_within_the_heartbeat(server: Server, connect: Connect) -> None:
+    client, reader = await connect(server.client(request_timeout_s=60.0))
+    server.send(signal.SIGSTOP)
+    try:
+        began = asyncio.get_running_loop().time()
+        open_requests = [asyncio.create_task(client.request("GET", "bridges")) for _ in range(20)]
+        await asyncio.wait_for(reader, HEARTBEAT_S + SLACK_S)
+        assert since(began) > 0.3 * HEARTBEAT_S  # not by an accident
+        results = await asyncio.wait_for(asyncio.gather(*open_requests, return_exceptions=True), SLACK_S)
+        assert {type(result) for result in results} == {OutcomeUnknown}
+        assert not client.connected
+        with pytest.raises(EngineError, match="not connected"):
+            await client.request("GET", "bridges")
+    finally:
+        server.send(signal.SIGCONT)
+    await connect(client)  # the same client, once more
+    assert await client.request("GET", "bridges") == []
+
+
+async def test_death_is_noticed_at_once(own: Server, connect: Connect) -> None:
+    client, reader = await connect(own.client(heartbeat_s=60.0, request_timeout_s=60.0))
+    own.send(signal.SIGSTOP)  # so that the requests are open when it dies
+    open_requests = [asyncio.create_task(client.request("GET", "bridges")) for _ in range(20)]
+    await asyncio.sleep(0)
+    own.send(signal.SIGKILL)
+    await asyncio.wait_for(reader, SLACK_S)
+    results = await asyncio.wait_for(asyncio.gather(*open_requests, return_exceptions=True), SLACK_S)
+    assert {type(result) for result in results} == {OutcomeUnknown}
+    assert not client.connected
+    await own.restart()
+    await connect(client)
+    assert await client.request("GET", "bridges") == []
+
+
+async def test_closing_leaves_no_request_waiting(server: Server, connect: Connect) -> None:
+    client, reader = await connect(server.client(request_timeout_s=60.0, heartbeat_s=60.0))
+    server.send(signal.SIGSTOP)
+    try:
+        waiting = asyncio.create_task(client.request("GET", "bridges"))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(client.close())
+    finally:
+        server.send(signal.SIGCONT)
+    await asyncio.wait_for(closing, 5)
+    with pytest.raises((OutcomeUnknown, AriError)) if not waiting.done() else pytest.raises(OutcomeUnknown):
+        await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(asyncio.gather(reader, return_exceptions=True), 1)
+
+
+TRUNK = Trunk("carrier", "192.0.2.1", 5080, "alaw", "user", "p;w= ä")
+
+
+async def attributes(client: AriClient, kind: str, trunk: Trunk) -> dict[str, str]:
+    """What Asterisk holds of a trunk."""
+    path = f"asterisk/config/dynamic/res_pjsip/{kind}/{endpoint_of(trunk)}"
+    return {one["attribute"]: one["value"] for one in await client.request("GET", path)}
+
+
+async def test_a_trunk_is_known_to_asterisk_from_then_on(own: Server, connect: Connect) -> None:
+    client, _ = await connect(own.client())
+    trunks = Trunks(client, 60)
+    assert await trunks.ensure(TRUNK) == "trunk-carrier"
+    endpoint = await attributes(client, "endpoint", TRUNK)
+    assert (endpoint["allow"], endpoint["rtp_timeout"]) == ("(alaw)", "60")
+    assert endpoint["outbound_auth"] == "trunk-carrier"
+    assert (await attributes(client, "aor", TRUNK))["contact"] == "sip:192.0.2.1:5080"
+    auth = await attributes(client, "auth", TRUNK)
+    assert (auth["username"], auth["password"]) == ("user", "p;w= ä")
+    moved = replace(TRUNK, host="2001:db8::1", codecs="ulaw", password="other")
+    await trunks.ensure(moved)
+    assert (await attributes(client, "aor", TRUNK))["contact"] == "sip:[2001:db8::1]:5080"
+    assert (await attributes(client, "endpoint", TRUNK))["allow"] == "(ulaw)"
+    assert (await attributes(client, "auth", TRUNK))["password"] == "other"
+
+
+async def test_a_trunk_that_no_longer_has_a_password_uses_none(server: Server, connect: Connect) -> None:
+    client, _ = await connect(server.client())
+    trunks = Trunks(client, 60)
+    await trunks.ensure(TRUNK)
+    await trunks.ensure(replace(TRUNK, username=None, password=None))
+    assert (await attributes(client, "endpoint", TRUNK))["outbound_auth"] == ""
+
+
+async def test_a_trunk_is_pushed_once_a_connection(own: Server, connect: Connect) -> None:
+    client, reader = await connect(own.client())
+    trunks = Trunks(client, 60)
+    await trunks.ensure(TRUNK)
+    own.send(signal.SIGKILL)
+    await asyncio.wait_for(reader, SLACK_S)
+    assert await trunks.ensure(TRUNK) == "trunk-carrier"  # asks nobody
+    await own.restart()
+    await connect(client)
+    with pytest.raises(AriError):
+        await attributes(client, "endpoint", TRUNK)  # it was in memory only
+    trunks.forget()
+    await trunks.ensure(TRUNK)
+    assert await attributes(client, "endpoint", TRUNK)
+
+
+async def test_a_trunk_that_cannot_be_used_is_refused(server: Server, connect: Connect) -> None:
+    client, _ = await connect(server.client())
+    with pytest.raises(EngineError, match="trunk carrier is not in use"):
+        await Trunks(client, 60).ensure(replace(TRUNK, enabled=False))
+    with pytest.raises(AriError):
+        await Trunks(client, 60).ensure(replace(TRUNK, name="bad", codecs="no-such-codec"))
+
+
+@dataclass
+class Listener:
+    """Writes down what the engine tells."""
+
+    told: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+
+    def on_leg_event(self, event: LegEvent) -> None:
+        self.told.put_nowait(type(event).__name__)
+
+    async def on_engine_back(self) -> None:
+        self.told.put_nowait("back")
+
+    def on_engine_lost(self) -> None:
+        self.told.put_nowait("lost")
+
+    async def next(self, within_s: float) -> str:
+        return await asyncio.wait_for(self.told.get(), within_s)
+
+
+@asynccontextmanager
+async def engine_of(
+    server: Server, folder: Path, **settings: Any
+) -> AsyncIterator[tuple[AriEngine, Listener]]:
+    engine = AriEngine(server.settings(**settings), 60, Clock(), RawRecordings(folder), folder / "tone.wav")
+    listener = Listener()
+    task = asyncio.create_task(engine.run(listener))
+    try:
+        yield engine, listener
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(engine: AriEngine, ready: bool, within_s: float) -> None:
+    async with asyncio.timeout(within_s):
+        while engine.ready is not ready:
+            await asyncio.sleep(0.02)
+
+
+async def test_the_engine_is_ready_only_while_asterisk_answers(server: Server, tmp_path: Path) -> None:
+    async with engine_of(server, tmp_path, lost_after_s=60.0, request_timeout_s=1.0) as (engine, listener):
+        assert await listener.next(10) == "back"
+        await until(engine, True, 5)
+        server.send(signal.SIGSTOP)
+        try:
+            await until(engine, False, HEARTBEAT_S + SLACK_S)
+        finally:
+            server.send(signal.SIGCONT)
+        await until(engine, True, 10)
+        assert await listener.next(1) == "back"
+        assert listener.told.empty()
+
+
+async def test_an_engine_that_stays_away_is_given_up(own: Server, tmp_path: Path) -> None:
+    lost_after_s = 1.0
+    async with engine_of(own, tmp_path, lost_after_s=lost_after_s) as (engine, listener):
+        assert await listener.next(10) == "back"
+        await until(engine, True, 5)
+        began = asyncio.get_running_loop().time()
+        own.send(signal.SIGKILL)
+        await until(engine, False, SLACK_S)
+        assert await listener.next(lost_after_s + 2) == "lost"
+        assert since(began) >= lost_after_s
+        await own.restart()
+        await until(engine, True, 10)
+
+
+@asynccontextmanager
+async def impostor(version: str) -> AsyncIterator[str]:
+    """A server that says it is an Asterisk of that version, and nothing else; its URL."""
+
+    async def info(_request: web.Request) -> web.Response:
+        return web.json_response({"system": {"version": version, "entity_id": "00:00:00:00:00:00"}})
+
+    app = web.Application()
+    app.router.add_get("/ari/asterisk/info", info)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{site.port}"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+@pytest.mark.parametrize(("version", "why"), [("22.9.0", "deadlock"), ("20.6.0", "too old")])
+async def test_a_version_that_must_not_be_used_ends_the_server_with_one_line(
+    tmp_path: Path, version: str, why: str, form: str
+) -> None:
+    (port,) = free(SOCK_STREAM)
+    async with impostor(version) as url:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("HUIBO_")} | {
+            "PYTHONPATH": str(Path(huibo.__file__).parents[1]),
+            "HUIBO_DATABASE_URL": f"sqlite:///{tmp_path}/huibo.sqlite3",
+            "HUIBO_HTTP__PORT": str(port),
+            "HUIBO_ENGINE__URL": url,
+            "HUIBO_LOG__FORMAT": form,
+        }
+        serve = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "huibo", "serve", env=env, cwd=tmp_path, stdout=PIPE, stderr=PIPE
+        )
+        try:
+            out, err = await asyncio.wait_for(serve.communicate(), 20)
+        finally:
+            if serve.returncode is None:
+                serve.kill()
+    assert (serve.returncode, out) == (1, b"")
+    lines = err.decode().splitlines()
+    (line,) = [line for line in lines if line.startswith("huibo: ")]
+    assert line == lines[-1]
+    assert f"Asterisk {version} is" in line
+    assert why in line
+    assert "22.10.1 or newer" in line
+    assert "Traceback" not in err.decode()
