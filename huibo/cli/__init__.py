@@ -87,6 +87,26 @@ def demo() -> None:
 
 
 @cli.command()
+def say(
+    text: Annotated[str, typer.Argument(help="What a prompt would say.")],
+    gender: Annotated[int, typer.Option(min=1, max=2, help="1 female, 2 male.")] = 1,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The WAV file to write.")] = Path("say.wav"),
+) -> None:
+    """Have the configured voice speak a text as a caller would hear it."""
+    from huibo.prompts.choose import say_once  # the other commands need none of it, and start faster
+    from huibo.prompts.voice import Gender, VoiceFailed
+
+    try:
+        sound = asyncio.run(say_once(config.load().prompts, text, Gender(gender)))
+        output.write_bytes(sound)
+    except VoiceFailed as error:
+        raise Failed(str(error)) from error
+    except OSError as error:
+        raise Failed(f"{output}: {error.strerror}") from error
+    console.print(f"{output}: {(len(sound) - 44) / 16000:.1f} s", markup=False)
+
+
+@cli.command()
 def version() -> None:
     """Print the version."""
     console.print(__version__)
