@@ -206,6 +206,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     tree = tmp_path_factory.mktemp("my copy")
     shutil.copy(REPO / "dev", tree)
     (tree / "huibo").mkdir()
+    (tree / "huibo/__init__.py").touch()  # or one on PYTHONPATH, such as the tests' own, would come first
     (tree / "huibo/__main__.py").write_text(
         "import os, sys\nprint(sys.argv[1:], os.environ.get('HUIBO_INSTANCE'), __file__)\n", encoding="utf-8"
     )

@@ -126,7 +126,7 @@ def test_without_any_the_choices_are_listed_and_what_was_refused(
     monkeypatch.setenv("PATH", str(old.parent))
     with pytest.raises(NoAsterisk) as error:
         resolve(settings)
-    for said in ("20.6.0 is too old", "HUIBO_ASTERISK", "22.10.1 or newer", "compose.yaml"):
+    for said in ("20.6.0 is too old", "HUIBO_ASTERISK", "22.10.1 or newer", "container"):
         assert said in str(error.value)
 
 
