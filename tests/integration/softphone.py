@@ -22,6 +22,11 @@ RATE = 8000
 _PATIENCE_S = 60  # whatever a test waits for comes sooner or not at all
 _FRAME = 160  # samples in 20 ms
 _KEYS = "0123456789*#ABCD"
+_DTMF = {
+    key: (low, high)
+    for low, row in zip((697, 770, 852, 941), ("123A", "456B", "789C", "*0#D"), strict=True)
+    for high, key in zip((1209, 1336, 1477, 1633), row, strict=True)
+}
 _PCMA, _EVENT = 8, 101
 
 
@@ -110,14 +115,23 @@ class Audio(_Socket):
 
     def speak(self, tone: int, to: tuple[str, int]) -> None:
         """Send a sine of `tone` Hz until closed."""
-        self._sender = asyncio.create_task(self._speak(tone, to))
+        self._sender = asyncio.create_task(self._send(lambda _: (tone,), to))
 
-    async def _speak(self, tone: int, to: tuple[str, int]) -> None:
+    def press_in_band(self, key: str, to: tuple[str, int]) -> None:
+        """Send silence until closed, and after half a second 0.2 s of the two tones of a key (ITU-T Q.23)."""
+        pair = _DTMF[key]
+        self._sender = asyncio.create_task(self._send(lambda s: pair if 0.5 <= s < 0.7 else (), to))
+
+    async def _send(self, tones: Callable[[float], tuple[int, ...]], to: tuple[str, int]) -> None:
+        """`tones`: what sounds so many seconds after the beginning."""
         source, began, frame = uuid.uuid4().bytes[:4], time.monotonic(), 0
         while self._transport is not None:
-            sine = 0.25 * np.sin(2 * np.pi * tone * (np.arange(_FRAME) + frame * _FRAME) / RATE)
+            moments = (np.arange(_FRAME) + frame * _FRAME) / RATE
+            sound = np.zeros(_FRAME)
+            for tone in tones(frame * 0.02):
+                sound += 0.25 * np.sin(2 * np.pi * tone * moments)
             head = bytes((0x80, _PCMA)) + (frame & 0xFFFF).to_bytes(2) + (frame * _FRAME).to_bytes(4) + source
-            self._transport.sendto(head + encode(sine), to)
+            self._transport.sendto(head + encode(sound), to)
             frame += 1
             await asyncio.sleep(max(0.0, began + frame * 0.02 - time.monotonic()))
 
