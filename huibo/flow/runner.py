@@ -160,7 +160,8 @@ class CallRunner:
         if cdr is None or not self.call.record or cdr.result is not CallResult.TALKED:
             return None
         assert cdr.callee.answered_at is not None
-        return max(0, cdr.ended_at - cdr.callee.answered_at)
+        assert cdr.caller.ended_at is not None
+        return max(0, cdr.caller.ended_at - cdr.callee.answered_at)  # it ends with the caller's channel
 
     def _owed(self, commands: list[Command]) -> list[Push]:
         notifier, owed = self._services.notifier, []

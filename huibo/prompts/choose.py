@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from huibo.config import PromptSettings
 from huibo.prompts.audio import BadAudio, telephone
 from huibo.prompts.command import CommandVoice
 from huibo.prompts.espeak import EspeakVoice
 from huibo.prompts.files import RecordedPrompts
 from huibo.prompts.http import HttpVoice
 from huibo.prompts.library import PromptLibrary
-from huibo.prompts.settings import PromptSettings
 from huibo.prompts.voice import Gender, Voice, VoiceFailed
 
 _MB = 1_000_000
@@ -28,7 +28,7 @@ def voice_of(settings: PromptSettings) -> Voice:
 def library_of(settings: PromptSettings) -> PromptLibrary:
     """Raises `ValueError` for a folder that cannot be used."""
     return PromptLibrary(
-        Path(settings.folder),
+        settings.folder,
         voice_of(settings),
         max_text_chars=settings.max_text_chars,
         concurrency=settings.concurrency,

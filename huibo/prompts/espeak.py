@@ -11,17 +11,16 @@ import hashlib
 import json
 import struct
 import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from huibo.prompts.program import Program
 from huibo.prompts.voice import Gender, VoiceFailed
 
 _ROOT = Path(__file__).parents[2]
 _WORKER = (sys.executable, "-m", "huibo.prompts.espeak_worker")
 _MAX_BYTES = 64 * 1024 * 1024
-_END_S = 2.0
 _SOUND, _REFUSAL = b"\0RIFF", b"\1"  # how an answer begins
 
 
@@ -36,31 +35,29 @@ class EspeakVoice:
         self._timeout_s = timeout_s
         self._words_per_minute = words_per_minute
         self._argv = worker
-        self._process: Process | None = None
+        self._helper: _Helper | None = None
         self._turn = asyncio.Lock()
         self._edition = f"{_edition()} {words_per_minute}"
 
     @property
     def pid(self) -> int | None:
         """The helper's, while there is one."""
-        return self._process.pid if self._process else None
+        return self._helper.transport.get_pid() if self._helper and self._helper.usable else None
 
     def fingerprint(self, text: str, gender: Gender) -> str:
         return f"espeak {self._edition} {gender} {text}"
 
     async def say(self, text: str, gender: Gender) -> bytes:
-        request = json.dumps(
-            {"text": text, "gender": gender, "words_per_minute": self._words_per_minute}
-        ).encode()
+        request = {"text": text, "gender": gender, "words_per_minute": self._words_per_minute}
         async with self._turn:
             answer = b""
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    answer = await self._ask(request)
+                    answer = await (await self._ready()).ask(json.dumps(request).encode())
             except TimeoutError:
                 raise VoiceFailed(f"voice espeak: no answer within {self._timeout_s:g} s") from None
-            except (OSError, EOFError) as error:
-                raise VoiceFailed(f"voice espeak: the helper process ended ({_why(error)})") from error
+            except OSError as error:
+                raise VoiceFailed(f"voice espeak: the helper process does not start: {error}") from error
             finally:
                 if not answer.startswith((_SOUND, _REFUSAL)):
                     await self._end()  # whatever it says next is not to be trusted
@@ -72,42 +69,63 @@ class EspeakVoice:
 
     async def close(self) -> None:
         async with self._turn:
-            if self._process is not None and self._process.stdin is not None:
-                self._process.stdin.close()
-                try:
-                    async with asyncio.timeout(_END_S):
-                        await self._process.wait()
-                except TimeoutError:
-                    pass
             await self._end()
 
-    async def _ask(self, request: bytes) -> bytes:
-        if self._process is None or self._process.returncode is not None:
+    async def _ready(self) -> _Helper:
+        if self._helper is not None and not self._helper.usable:
+            await self._end()
+        if self._helper is None:
             # from the folder that holds the package: -m then finds it however huibo itself was started
-            self._process = await asyncio.create_subprocess_exec(
-                *self._argv, stdin=PIPE, stdout=PIPE, cwd=_ROOT
-            )
-        to, back = self._process.stdin, self._process.stdout
-        assert to is not None
-        assert back is not None
-        to.write(struct.pack("!I", len(request)) + request)
-        await to.drain()
-        (length,) = struct.unpack("!I", await back.readexactly(4))
-        if not 0 < length <= _MAX_BYTES:
-            return b""
-        return await back.readexactly(length)
+            self._helper = await _Helper().start(self._argv, cwd=_ROOT)
+        return self._helper
 
     async def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
+        helper, self._helper = self._helper, None
+        if helper is not None:
+            await helper.end()
+
+
+class _Helper(Program):
+    """One helper process. What it says belongs to the request under way; with none, it has gone mad."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.usable = True
+        self._said = bytearray()
+        self._answer: asyncio.Future[bytes] | None = None
+
+    async def ask(self, request: bytes) -> bytes:
+        """The answer; empty when it is none. Raises `VoiceFailed` when the process ends instead."""
+        self._said.clear()
+        self._answer = asyncio.get_running_loop().create_future()
+        self.feed(struct.pack("!I", len(request)) + request)
+        return await self._answer
+
+    def pipe_data_received(self, _fd: int, data: bytes) -> None:
+        if self._answer is None or self._answer.done():
+            self._lose()
+            self.transport.close()
             return
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        self._said += data
+        if len(self._said) < 4:
+            return
+        (length,) = struct.unpack("!I", self._said[:4])
+        if not 0 < length <= _MAX_BYTES or len(self._said) > 4 + length:
+            self._answer.set_result(b"")
+        elif len(self._said) == 4 + length:
+            self._answer.set_result(bytes(self._said[4:]))
 
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._lose()
 
-def _why(error: Exception) -> str:
-    return "in the middle of the text" if isinstance(error, EOFError) else str(error)
+    def process_exited(self) -> None:
+        super().process_exited()
+        self._lose()
+
+    def _lose(self) -> None:
+        self.usable = False
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(VoiceFailed("voice espeak: the helper process ended"))
 
 
 def _edition() -> str:

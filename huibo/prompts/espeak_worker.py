@@ -86,7 +86,6 @@ def _frame(incoming: BinaryIO) -> bytes | None:
 def main() -> None:
     with suppress(AttributeError):  # Linux alone; elsewhere the end of the input has to do
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes our input
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not get between the frames
     try:

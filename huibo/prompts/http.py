@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import aiohttp
 from pydantic import JsonValue
 
-from huibo.prompts.settings import HttpVoiceSettings
+from huibo.config import HttpVoiceSettings
 from huibo.prompts.text import language_of, spoken
 from huibo.prompts.voice import Gender, VoiceFailed, filled
 
@@ -79,9 +79,8 @@ class HttpVoice:
         settings = self._settings
         words = {
             "text": spoken(text) if self._spell_out else text,
-            "gender": gender.name.lower(),
+            "gender": settings.male if gender is Gender.MALE else settings.female,
             "language": language_of(text).value,
-            "voice": settings.male if gender is Gender.MALE else settings.female,
         }
         return _filled_in(settings.body or _BODY, words)
 

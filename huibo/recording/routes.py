@@ -50,7 +50,7 @@ class _Download:
         allowed, recording = await self.database.read(lambda connection: _look_up(connection, token, now))
         if not allowed:
             response = _refusal(403, _FORBIDDEN)
-        elif recording is None or recording.key is None:
+        elif recording is None:
             response = _refusal(404, _GONE)
         else:
             async with self._opened(recording) as stored:

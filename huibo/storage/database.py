@@ -136,9 +136,8 @@ def _run(job: _Job, connection: Connection) -> None:
         job.error = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
         try:
             savepoint.rollback()
-        except (
-            DBAPIError
-        ):  # SQLite gives up the whole transaction when the disk is full: nobody's work was kept
+        except DBAPIError:
+            # SQLite gives up the whole transaction when the disk is full: nobody's work was kept
             raise job.error from None
     else:
         savepoint.commit()

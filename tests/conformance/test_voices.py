@@ -14,13 +14,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from huibo.config import HttpVoiceSettings
 from huibo.prompts.audio import seconds_of, telephone
 from huibo.prompts.command import CommandVoice
 from huibo.prompts.espeak import EspeakVoice
 from huibo.prompts.files import RecordedPrompts
 from huibo.prompts.http import HttpVoice
 from huibo.prompts.library import PromptLibrary
-from huibo.prompts.settings import HttpVoiceSettings
 from huibo.prompts.voice import Gender, Voice, VoiceFailed
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ async def voice(request: pytest.FixtureRequest, service: str, recordings: Path) 
             argv = (sys.executable, "-c", PROGRAM, "$gender")
             voice = CommandVoice(argv, timeout_s=20, max_bytes=10**7, spell_out=False)
         case "http":
-            settings = HttpVoiceSettings(url=service, headers={}, body={}, female="", male="")
+            settings = HttpVoiceSettings(url=service, headers={}, body={}, female="female", male="male")
             voice = HttpVoice(settings, timeout_s=20, max_bytes=10**7, spell_out=False)
         case _:
             voice = RecordedPrompts(recordings, EspeakVoice(timeout_s=20), max_bytes=10**7)

@@ -33,7 +33,7 @@ HARMLESS = {
     *("__future__", "collections", "collections.abc", "dataclasses", "enum", "functools", "types", "typing"),
     *("base64", "binascii", "datetime", "hashlib", "hmac", "ipaddress", "itertools", "json", "math", "re"),
     *("string", "textwrap", "unicodedata", "urllib.parse", "zlib"),
-    "phonenumbers",
+    *("phonenumbers", "pydantic"),
 }
 
 # Who may look at the environment, and why.
@@ -58,7 +58,7 @@ VENDORS_WORDS = re.compile(
 WORDS_TO_CUSTOMERS = {
     "errors": "the texts of refusals go out on the wire and name the field at fault",
     "admission.display": "so do these",
-    "cli": "tells the operator what the customer is to be given",
+    "cli.apps": "tells the operator what the customer is to be given",
     "stack.demo": "places a call as a customer does",
     "stack.up": "shows how a customer places a call",
 }

@@ -103,6 +103,42 @@ def test_apps(run: Run) -> None:
     assert [app["app_id"] for app in run("app", "list", "--json").json] == ["s" * 64]
 
 
+def test_an_app_is_changed_word_by_word(run: Run) -> None:
+    assert run("app", "add", "shop", "--cdr-url", "http://example.com/c").code == 0
+    before = run("app", "show", "shop", "--json").json
+    changes = ("name=A=B", "allow-ip=10.0.0.0/8, ::1", "cdr-url=", "display=mutual", "warn=both")
+    assert run("app", "set", "shop", *changes, "caller-ring-s=20").out == "app shop changed\n"
+    app = run("app", "show", "shop", "--json").json
+    assert (app["name"], app["allowed_ips"], app["cdr_url"]) == ("A=B", ["10.0.0.0/8", "::1"], None)
+    assert (app["settings"]["display"], app["settings"]["warn"]) == ("mutual", ["a", "b"])
+    assert app["settings"]["caller_ring_s"] == 20
+    assert app["url_id"] == before["url_id"]
+    back = (f"allow-ip={','.join(before['allowed_ips'])}", "name=", f"cdr-url={before['cdr_url']}")
+    assert run("app", "set", "shop", *back, "display=", "warn=", "caller-ring-s=").code == 0
+    assert run("app", "show", "shop", "--json").json == before
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("name", "name: write it as name=VALUE"),
+        ("colour=red", "colour: no such setting of an app; there are url-id, "),
+        ("url-id=", "url-id: must not be empty"),
+        ("allow-ip=10.0.0.0/8,x", "allow-ip x: not an address or network"),
+        ("display=nothing", "display=nothing: Input should be 'pool', 'mutual' or 'callee'"),
+        ("warn=all", "warn=all: not none, caller, callee or both"),
+        ("caller-ring-s=long", "caller-ring-s=long: Input should be a valid integer"),
+        ("caller-ring-s=0", "caller-ring-s=0: Input should be greater than"),
+    ],
+)
+def test_a_change_that_cannot_be_made_changes_nothing(run: Run, change: str, complaint: str) -> None:
+    assert run("app", "add", "shop").code == 0
+    before = run("app", "show", "shop", "--json").json
+    assert run("app", "set", "shop", "name=new", change).complaint.startswith(complaint)
+    assert run("app", "show", "shop", "--json").json == before
+    assert run("app", "set", "nobody", change).complaint.startswith("no app nobody: ")
+
+
 def test_numbers(run: Run) -> None:
     for app in ("one", "two"):
         assert run("app", "add", app).code == 0

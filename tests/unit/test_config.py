@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -33,13 +34,16 @@ def names(settings: BaseModel, before: str = "") -> set[str]:
     return found
 
 
+def keys(sections: dict[str, Any], before: str = "") -> set[str]:
+    """Every key of a TOML document by its full name."""
+    found: set[str] = set()
+    for name, value in sections.items():
+        found |= keys(value, f"{before}{name}.") if value and isinstance(value, dict) else {f"{before}{name}"}
+    return found
+
+
 def test_every_setting_has_a_default_and_every_default_is_a_setting() -> None:
-    sections = tomllib.loads(DEFAULTS.read_text(encoding="utf-8"))
-    given = {
-        f"{section}.{name}" if isinstance(value, dict) else section
-        for section, value in sections.items()
-        for name in (value if isinstance(value, dict) else [section])
-    }
+    given = keys(tomllib.loads(DEFAULTS.read_text(encoding="utf-8")))
     assert given == names(load())
 
 

@@ -94,8 +94,9 @@ async def test_killed_while_it_waits_nobody_notices(voice: EspeakVoice) -> None:
     await length(voice, "您好")
     assert voice.pid is not None
     os.kill(voice.pid, signal.SIGKILL)
-    await until_gone(voice.pid)
-    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while voice.pid is not None:
+            await asyncio.sleep(0.01)
     assert await length(voice, "您好") > 0.5
 
 
@@ -192,6 +193,29 @@ espeak_worker.main()
 async def test_what_a_library_prints_does_not_get_between_the_answers() -> None:
     voice = EspeakVoice(timeout_s=5, worker=(sys.executable, "-c", CHATTY))
     assert await length(voice, "您好") > 0.5
+    await voice.close()
+
+
+UNASKED = """
+import os, threading
+from huibo.prompts import espeak_worker
+answer, out = espeak_worker._answer, os.dup(1)
+def and_more(*given):
+    threading.Timer(0.1, os.write, (out, bytes(4))).start()
+    return answer(*given)
+espeak_worker._answer = and_more
+espeak_worker.main()
+"""
+
+
+async def test_a_helper_that_speaks_unasked_is_replaced() -> None:
+    """Else what it said would be taken for the answer to the next text."""
+    voice = EspeakVoice(timeout_s=5, worker=(sys.executable, "-c", UNASKED))
+    usual = await length(voice, "您好")
+    async with asyncio.timeout(5):
+        while voice.pid is not None:
+            await asyncio.sleep(0.01)
+    assert await length(voice, "您好") == pytest.approx(usual, abs=0.05)
     await voice.close()
 
 

@@ -19,12 +19,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import ValidationError
 
+from huibo.config import HttpVoiceSettings, PromptSettings
 from huibo.prompts.choose import library_of, say_once, voice_of
 from huibo.prompts.command import CommandVoice
 from huibo.prompts.espeak import EspeakVoice
 from huibo.prompts.files import RecordedPrompts
 from huibo.prompts.http import HttpVoice
-from huibo.prompts.settings import HttpVoiceSettings, PromptSettings
 from huibo.prompts.voice import Gender, VoiceFailed
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ PLAIN = {
     "words_per_minute": 150,
     "spell_out": False,
     "command": [],
-    "http": {"url": "", "headers": {}, "body": {}, "female": "", "male": ""},
+    "http": {"url": "", "headers": {}, "body": {}, "female": "female", "male": "male"},
 }
 
 
@@ -240,7 +240,7 @@ async def service() -> AsyncIterator[Service]:
 def http(
     service: Service, timeout_s: float = 5, max_bytes: int = 10**6, spell_out: bool = False, **settings: Any
 ) -> HttpVoice:
-    given = {"url": service.url, "headers": {}, "body": {}, "female": "", "male": ""} | settings
+    given = {"url": service.url, "headers": {}, "body": {}, "female": "female", "male": "male"} | settings
     return HttpVoice(
         HttpVoiceSettings(**given), timeout_s=timeout_s, max_bytes=max_bytes, spell_out=spell_out
     )
@@ -259,15 +259,15 @@ async def test_a_service_gets_the_text_and_who_speaks(service: Service) -> None:
 
 
 async def test_the_body_can_be_any_that_a_service_wants(service: Service) -> None:
-    more = [{"lang": "$language-CN", "cost": "$5 $$ ${text}$voice键"}, None]
-    body = {"model": "m", "input": "$text", "voice": "$voice", "speed": 1.2, "more": more}
+    more = [{"lang": "$language-CN", "cost": "$5 $$ ${text}$gender键"}, None]
+    body = {"model": "m", "input": "$text", "voice": "$gender", "speed": 1.2, "more": more}
     voice = http(service, body=body, female="anna", male="ben", spell_out=True)
-    await voice.say("$voice 订单12345", MALE)
+    await voice.say("$gender 订单12345", MALE)
     await voice.close()
     assert service.asked == [
         {
             "model": "m",
-            "input": "美元 voice 订单 一 二 三 四 五",
+            "input": "美元 gender 订单 一 二 三 四 五",
             "voice": "ben",
             "speed": 1.2,
             "more": [{"lang": "zh-CN", "cost": "$5 $$ ${text}ben键"}, None],
@@ -276,10 +276,10 @@ async def test_the_body_can_be_any_that_a_service_wants(service: Service) -> Non
 
 
 async def test_a_placeholder_in_the_text_stays_text(service: Service) -> None:
-    voice = http(service, body={"say": "$text", "as": "$voice"}, female="anna")
-    await voice.say("$voice $text $gender", FEMALE)
+    voice = http(service, body={"say": "$text", "as": "$gender"}, female="anna")
+    await voice.say("$gender $text $language", FEMALE)
     await voice.close()
-    assert service.asked == [{"say": "$voice $text $gender", "as": "anna"}]
+    assert service.asked == [{"say": "$gender $text $language", "as": "anna"}]
 
 
 async def refuse(_request: web.Request) -> web.StreamResponse:
@@ -348,7 +348,11 @@ async def test_how_services_fail(service: Service, answer: Answer, why: str) -> 
 
 async def test_a_service_that_is_not_there(unused_tcp_port: int) -> None:
     settings = HttpVoiceSettings(
-        url=f"http://127.0.0.1:{unused_tcp_port}/?token=secret", headers={}, body={}, female="", male=""
+        url=f"http://127.0.0.1:{unused_tcp_port}/?token=secret",
+        headers={},
+        body={},
+        female="female",
+        male="male",
     )
     voice = HttpVoice(settings, timeout_s=2, max_bytes=100, spell_out=False)
     message = await failure(voice.say("您好", FEMALE))
