@@ -22,6 +22,9 @@ FEMALE, MALE = Gender
 HOUR = 3600
 DAY = 24 * HOUR
 
+# says that it runs, and waits until it may go on
+WAITING = 'echo ran >> "$0/ran"; until [ -e "$0/go" ]; do sleep 0.02; done; cat "$0/sound.wav"'
+
 Start = Callable[..., Awaitable[PromptLibrary]]
 
 
@@ -61,6 +64,14 @@ async def start(folder: Path, espeak: EspeakVoice) -> AsyncIterator[Start]:
 def program(script: str, *more: Path, timeout_s: float = 20) -> CommandVoice:
     argv = ("/bin/sh", "-c", script, *map(str, more))
     return CommandVoice(argv, timeout_s=timeout_s, max_bytes=10**7, spell_out=False)
+
+
+async def written(path: Path) -> str:
+    """What a program writes into a file, as soon as it is there."""
+    async with asyncio.timeout(10):
+        while not (path.exists() and path.read_text().endswith("\n")):
+            await asyncio.sleep(0.01)
+    return path.read_text().strip()
 
 
 def files(folder: Path) -> list[str]:
@@ -112,11 +123,10 @@ async def test_a_hundred_that_ask_for_the_same_get_one_synthesis(
 ) -> None:
     """They ask while it is being made: the program waits until it is told to go on."""
     (tmp_path / "sound.wav").write_bytes(sound)
-    os.mkfifo(tmp_path / "go")
-    voice = program('echo ran >> "$0/ran"; read _ < "$0/go"; cat "$0/sound.wav"', tmp_path)
-    library = await start(voice)
+    library = await start(program(WAITING, tmp_path))
     asking = [asyncio.create_task(library.prepare("您好", FEMALE)) for _ in range(100)]
-    await asyncio.to_thread((tmp_path / "go").write_text, "go\n")  # returns when the program reads
+    await written(tmp_path / "ran")
+    (tmp_path / "go").touch()
     prompts = await asyncio.gather(*asking)
     assert len(set(prompts)) == 1
     assert (await library.prepare("您好", FEMALE)) == prompts[0]
@@ -238,14 +248,15 @@ async def test_who_goes_away_does_not_take_the_prompt_from_the_others(
     start: Start, tmp_path: Path, sound: bytes
 ) -> None:
     (tmp_path / "sound.wav").write_bytes(sound)
-    os.mkfifo(tmp_path / "go")
-    library = await start(program('read _ < "$0/go"; cat "$0/sound.wav"', tmp_path))
+    library = await start(program(WAITING, tmp_path))
     first, second = (asyncio.create_task(library.prepare("您好", FEMALE)) for _ in range(2))
-    await asyncio.sleep(0)
+    await written(tmp_path / "ran")
     first.cancel()
-    await asyncio.to_thread((tmp_path / "go").write_text, "go\n")
+    await asyncio.wait([first])
+    (tmp_path / "go").touch()
     assert (await second).seconds > 0.5
     assert first.cancelled()
+    assert (tmp_path / "ran").read_text() == "ran\n"
 
 
 async def test_a_folder_that_cannot_be_written_is_told(start: Start, folder: Path) -> None:
@@ -258,10 +269,9 @@ async def test_a_folder_that_cannot_be_written_is_told(start: Start, folder: Pat
 
 
 async def test_close_ends_what_is_being_made(start: Start, folder: Path, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pid")
     library = await start(program('echo $$ > "$0/pid"; exec sleep 60', tmp_path))
     asking = asyncio.create_task(library.prepare("您好", FEMALE))
-    pid = int(await asyncio.to_thread((tmp_path / "pid").read_text))
+    pid = int(await written(tmp_path / "pid"))
     await library.close()
     with pytest.raises(asyncio.CancelledError):
         await asking

@@ -142,9 +142,11 @@ async def test_what_a_program_leaves_behind_elsewhere_does_not_hold_up_the_call(
 
 async def test_who_goes_away_ends_the_program(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    os.mkfifo(pid)
     leaving = asyncio.create_task(command(f"echo $$ > {pid}; exec sleep 60").say("您好", FEMALE))
-    process = int(await asyncio.to_thread(pid.read_text))
+    async with asyncio.timeout(10):
+        while not (pid.exists() and pid.read_text().endswith("\n")):
+            await asyncio.sleep(0.01)
+    process = int(pid.read_text())
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
