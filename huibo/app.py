@@ -98,7 +98,8 @@ class Huibo:
             lifespan="on",
             log_config=None,
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=bool(http.trusted_proxies),
+            forwarded_allow_ips=http.trusted_proxies,
             timeout_graceful_shutdown=5,
         )
         self._server = uvicorn.Server(config)

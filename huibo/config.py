@@ -47,8 +47,16 @@ class Http(_Section):
     host: str
     port: int = Field(ge=0, le=65535)
     public_url: str
+    trusted_proxies: list[str]
     max_body_bytes: PositiveInt
     body_timeout_s: PositiveFloat
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, entries: list[str]) -> list[str]:
+        for entry in entries:
+            ip_network(entry, strict=False)
+        return entries
 
     @field_validator("public_url")
     @classmethod
