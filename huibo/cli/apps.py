@@ -27,7 +27,8 @@ Changes = Annotated[
     typer.Argument(
         metavar="KEY=VALUE...",
         help="url-id, name, allow-ip (a comma list), status-url, cdr-url, record-url; "
-        "display=pool|mutual|callee, caller-ring-s, callee-ring-s, ring-sound=all|none|fail, warn=none|caller|callee|both, keep-days. "
+        "display=pool|mutual|callee, caller-ring-s, callee-ring-s, ring-sound=all|none|fail, "
+        "warn=none|caller|callee|both, keep-days. "
         "KEY= alone: as the configuration says.",
     ),
 ]

@@ -1,6 +1,7 @@
 """What an engine reports, in our words. An adapter makes these; the flow machine consumes them.
 
-`at` is UNIX milliseconds by huibo's own clock, at receipt. Each event may come twice or late: the machine copes.
+`at` is UNIX milliseconds by huibo's own clock, at receipt. Each event may come twice or late:
+the machine copes.
 """
 
 from __future__ import annotations

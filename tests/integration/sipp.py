@@ -7,11 +7,13 @@ sipp/edge_*.xml: each is a whole scenario for one leg, and a call's two legs mak
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from socket import AF_INET, SOCK_DGRAM, socket
 from typing import Self
@@ -19,12 +21,13 @@ from xml.dom.minidom import Document, Element, parse
 
 from huibo.engine.install.binary import root_argv
 from huibo.engine.install.prefix import ensure
-from huibo.stack.children import Child
+from huibo.stack.children import Child, ChildFailed
 from tests.integration.softphone import Audio
 
 SCENARIOS = Path(__file__).with_name("sipp")
 PATIENCE_S = 50  # longer than SIP's own timers of 32 s (RFC 3261, 17)
 _CALLER = "INVITE sip:138"  # how the caller's leg is told from the callee's
+_TRIES = 5  # ports
 _SHOWN = 12_000  # characters of a message log in a failure
 
 
@@ -84,7 +87,7 @@ class FarEnd:
     """
 
     def __init__(self, folder: Path, caller: str, callee: str, legs: int, keys: Mapping[str, str]) -> None:
-        self.port = next(_PORTS)
+        self.port = 0
         self.folder = folder
         self._what = two_legs(caller, callee)
         self._legs = legs
@@ -102,16 +105,23 @@ class FarEnd:
         for key, value in keys.items():  # SIPp's own -key fills no status line
             self._what = self._what.replace(f"[{key}]", value)
         (self.folder / "scenario.xml").write_text(self._what, encoding="utf-8")
-        self._child = Child(
-            "sipp",
-            self._argv(),
-            {"PATH": "/usr/bin:/bin", "TERM": "dumb", "OPENSSL_CONF": "/dev/null"},
-            self.folder / "output",
-            self._listens,
-        )
+        for port in islice(_PORTS, _TRIES):
+            try:
+                await self._start(port)
+            except ChildFailed as failure:
+                failed = failure
+            else:
+                return self
+        await self.__aexit__()
+        raise failed
+
+    async def _start(self, port: int) -> None:
+        """Raises `ChildFailed`: somebody may have been faster with the port."""
+        self.port = port
+        environment = {"PATH": "/usr/bin:/bin", "TERM": "dumb", "OPENSSL_CONF": "/dev/null"}
+        self._child = Child("sipp", self._argv(), environment, self.folder / "output", self._listens)
         await self._child.start()
         await self._child.wait_until_it_answers()
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self._child is not None
@@ -159,8 +169,15 @@ class FarEnd:
         )
 
     async def _listens(self) -> bool:
-        sockets = Path("/proc/net/udp").read_text(encoding="ascii")
-        return f"0100007F:{self.port:04X} " in sockets
+        """Whether the port is there and is our SIPp's own."""
+        assert self._child is not None
+        sockets = [line.split() for line in Path("/proc/net/udp").read_text(encoding="ascii").splitlines()]
+        bound = {f"socket:[{one[9]}]" for one in sockets if one[1] == f"0100007F:{self.port:04X}"}
+        try:
+            held = {os.readlink(file) for file in Path(f"/proc/{self._child.pid}/fd").iterdir()}
+        except FileNotFoundError:
+            return False  # it has ended, or closed one in the meantime
+        return bool(bound & held)
 
     def _told(self) -> str:
         """Errors, counters and the last messages."""

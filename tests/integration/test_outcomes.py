@@ -118,7 +118,7 @@ async def test_statuses_and_cdr(scenario: Scenario, placed: dict[str, Placed]) -
 
 
 def check_times(cdr: dict[str, str], call: Placed) -> None:
-    """The CDR shows the moments that were pushed, "0" for what did not happen, and the billed time of both."""
+    """The CDR shows the moments that were pushed, "0" for what did not happen, and the billed time."""
     pushed = {(s["userFlag"], s["callStatus"]): s["timeStamp"] for s in call.statuses}
     for field, moment in {
         "startSrcCallTime": ("src", "invite"),
