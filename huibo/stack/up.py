@@ -51,7 +51,8 @@ def curl(stack: Stack) -> str:
 
 
 def _explain(console: Console, stack: Stack) -> None:
-    console.print(f"\nhuibo answers at [bold]{stack.base_url}[/] (run folder {stack.folder})")
+    console.print(f"\nhuibo answers at [bold]{stack.base_url}[/]")
+    console.print(f"run folder {stack.folder}", style="dim", soft_wrap=True, markup=False)
     console.print("\nPaste this to have two sandbox phones talk to each other:\n")
     console.print(f"  {curl(stack)}\n", soft_wrap=True, style="bold green", markup=False)
     table = Table("last digits", "the phone", "这部电话", title="Sandbox numbers, e.g. 0086138001380[b]05[/]")
