@@ -6,11 +6,13 @@ All are real: espeak-ng's helper process, a program, an HTTP server that speaks 
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import soundfile
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -58,6 +60,11 @@ async def service(espeak: EspeakVoice) -> AsyncIterator[str]:
             sound = await espeak.say(asked["text"], Gender[asked["gender"].upper()])
         except VoiceFailed as error:
             return web.Response(status=422, text=str(error))
+        if form := request.query.get("form"):
+            samples, rate = soundfile.read(io.BytesIO(sound))
+            file = io.BytesIO()
+            soundfile.write(file, samples, rate, format=form)
+            sound = file.getvalue()
         return web.Response(body=sound, content_type="audio/wav")
 
     app = web.Application()
@@ -172,3 +179,14 @@ async def test_a_library_makes_prompts_with_it(voice: Voice, tmp_path: Path) -> 
     with pytest.raises(VoiceFailed):
         await library.prepare(NOTHING, Gender.MALE)
     await library.close()
+
+
+@pytest.mark.parametrize("form", ["MP3", "OGG", "FLAC"])
+async def test_a_service_may_answer_in_any_form(form: str, service: str, espeak: EspeakVoice) -> None:
+    settings = HttpVoiceSettings(
+        url=f"{service}?form={form}", headers={}, body={}, female="female", male="male"
+    )
+    voice = HttpVoice(settings, timeout_s=20, max_bytes=10**7, spell_out=False)
+    assert not (await voice.say(TEXTS[0], Gender.MALE)).startswith(b"RIFF")
+    assert await length(voice, TEXTS[0]) == pytest.approx(await length(espeak, TEXTS[0]), abs=0.1)
+    await voice.close()

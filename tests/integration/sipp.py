@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from functools import cache
-from itertools import islice
 from pathlib import Path
-from socket import AF_INET, SOCK_DGRAM, socket
+from socket import SOCK_DGRAM
 from typing import Self
 from xml.dom.minidom import Document, Element, parse
 
 from huibo.engine.install.binary import root_argv
 from huibo.engine.install.prefix import ensure
 from huibo.stack.children import Child, ChildFailed
+from huibo.stack.ports import free
 from tests.integration.softphone import Audio
 
 SCENARIOS = Path(__file__).with_name("sipp")
 PATIENCE_S = 50  # longer than SIP's own timers of 32 s (RFC 3261, 17)
 _CALLER = "INVITE sip:138"  # how the caller's leg is told from the callee's
-_TRIES = 5  # ports
+_TRIES = 5
 _SHOWN = 12_000  # characters of a message log in a failure
 
 
@@ -65,20 +64,6 @@ def two_legs(caller: str, callee: str) -> str:
     return document.toxml(encoding="utf-8").decode()
 
 
-def _ports() -> Iterator[int]:
-    """Ports that are free and stay so: above the engine's audio, below those that the kernel gives away."""
-    for port in random.sample(range(30001, 32768), 2767):
-        with socket(AF_INET, SOCK_DGRAM) as one:
-            try:
-                one.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        yield port
-
-
-_PORTS = _ports()
-
-
 class FarEnd:
     """A running SIPp that takes so many legs: `async with FarEnd(…) as far_end`, then `await verdict()`.
 
@@ -105,19 +90,20 @@ class FarEnd:
         for key, value in keys.items():  # SIPp's own -key fills no status line
             self._what = self._what.replace(f"[{key}]", value)
         (self.folder / "scenario.xml").write_text(self._what, encoding="utf-8")
-        for port in islice(_PORTS, _TRIES):
+        tries = 0
+        while True:
             try:
-                await self._start(port)
-            except ChildFailed as failure:
-                failed = failure
+                await self._start()
+            except ChildFailed:  # somebody may have been faster with the port
+                tries += 1
+                if tries == _TRIES:
+                    await self.__aexit__()
+                    raise
             else:
                 return self
-        await self.__aexit__()
-        raise failed
 
-    async def _start(self, port: int) -> None:
-        """Raises `ChildFailed`: somebody may have been faster with the port."""
-        self.port = port
+    async def _start(self) -> None:
+        (self.port,) = free(SOCK_DGRAM)
         environment = {"PATH": "/usr/bin:/bin", "TERM": "dumb", "OPENSSL_CONF": "/dev/null"}
         self._child = Child("sipp", self._argv(), environment, self.folder / "output", self._listens)
         await self._child.start()
