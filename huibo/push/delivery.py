@@ -36,7 +36,7 @@ _GAP_S = 0.01  # between two rounds: under load they serve several pushes each
 _LOOK_S = 60.0  # look at least so often: another process may have put a push back
 _DATABASE_RETRY_S = 1.0
 _FINISH_S = 2.0  # what attempts under way get at the end
-_STORE_S = 1.0  # and what storing gets
+_STORE_S = 3.0  # and what storing gets
 
 Claim = tuple[list[OwedPush], int | None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
@@ -36,17 +37,25 @@ TEMPLATES = Path(huibo.__file__).parent / "engine/ari/etc"
 PASSWORD = "right"
 HEARTBEAT_S = 2.0
 SLACK_S = 1.0  # of a machine that does other things, too
+_apps = (f"app-{number}" for number in itertools.count(1))
 
 
 @dataclass
 class Server:
-    """A running Asterisk, configured as the engine of a huibo."""
+    """A running Asterisk, configured as the engine of a huibo.
+
+    Each client is an application of its own: Asterisk ends the one that it knows by a name a moment after the
+    connection, and with it another that has just begun under that name.
+    """
 
     url: str
     child: Child
 
     def send(self, number: signal.Signals) -> None:
+        """Send a signal; when this returns after SIGSTOP, nothing runs any more."""
         os.kill(self.child.pid, number)
+        if number is signal.SIGSTOP:
+            os.waitid(os.P_PID, self.child.pid, os.WSTOPPED | os.WNOWAIT)
 
     async def restart(self) -> None:
         assert self.child.process is not None
@@ -55,15 +64,16 @@ class Server:
         await self.child.wait_until_it_answers()
 
     def settings(self, **more: Any) -> EngineSettings:
-        own = {"url": self.url, "password": PASSWORD, "heartbeat_s": HEARTBEAT_S, "reconnect_s": 0.1}
-        return load().engine.model_copy(update=own | more)
+        own = {"url": self.url, "password": PASSWORD, "app": next(_apps)}
+        quick = {"heartbeat_s": HEARTBEAT_S, "reconnect_s": 0.1}
+        return load().engine.model_copy(update=own | quick | more)
 
     def client(self, **more: Any) -> AriClient:
         given: dict[str, Any] = {
             "base_url": self.url,
             "username": "huibo",
             "password": PASSWORD,
-            "app": "huibo",
+            "app": next(_apps),
             "heartbeat_s": HEARTBEAT_S,
             "request_timeout_s": 10.0,
             "on_event": lambda _event: None,
@@ -135,6 +145,13 @@ async def connect() -> AsyncIterator[Connect]:
         yield connect
 
 
+async def forgotten(client: AriClient) -> None:
+    """Asterisk has seen that nobody is connected any more."""
+    async with asyncio.timeout(10):
+        while await client.fetch("applications"):
+            await asyncio.sleep(0.02)
+
+
 def since(began: float) -> float:
     return asyncio.get_running_loop().time() - began
 
@@ -155,9 +172,9 @@ async def test_requests_are_answered_each_with_its_own(server: Server, connect: 
 
 async def test_a_body_is_sent_and_an_answer_decoded(server: Server, connect: Connect) -> None:
     events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    client, _ = await connect(server.client(on_event=events.put_nowait))
+    client, _ = await connect(server.client(app="greetings", on_event=events.put_nowait))
     body = {"variables": {"text": "名字", "other": "1"}}
-    assert await client.request("POST", "events/user/hello", body, application="huibo") is None
+    assert await client.request("POST", "events/user/hello", body, application="greetings") is None
     event = await asyncio.wait_for(events.get(), 5)
     assert (event["type"], event["eventname"]) == ("ChannelUserevent", "hello")
     assert event["userevent"]["text"] == "名字"
@@ -172,7 +189,7 @@ async def test_an_error_says_what_was_asked_and_why_not(server: Server, connect:
         await client.request("GET", "bridges/nothing")
     assert failed.value.status == 404
     with pytest.raises(AriError) as failed:
-        await client.request("POST", "channels", endpoint="PJSIP/1@nothing", app="huibo")
+        await client.request("POST", "channels", endpoint="PJSIP/1@nothing", app="any")
     assert failed.value.status >= 400
     assert not isinstance(failed.value, OutcomeUnknown)
     assert not reader.done()
@@ -180,10 +197,10 @@ async def test_an_error_says_what_was_asked_and_why_not(server: Server, connect:
 
 async def test_events_come_in_the_order_in_which_they_happened(server: Server, connect: Connect) -> None:
     events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    client, _ = await connect(server.client(on_event=events.put_nowait))
+    client, _ = await connect(server.client(app="orders", on_event=events.put_nowait))
     sent = [f"event-{number}" for number in range(300)]
     await asyncio.gather(
-        *(client.request("POST", f"events/user/{name}", application="huibo") for name in sent)
+        *(client.request("POST", f"events/user/{name}", application="orders") for name in sent)
     )
     came = [(await asyncio.wait_for(events.get(), 5))["eventname"] for _ in sent]
     assert came == sent
@@ -271,6 +288,7 @@ async def test_silence_is_noticed_within_the_heartbeat(server: Server, connect: 
             await client.request("GET", "bridges")
     finally:
         server.send(signal.SIGCONT)
+    await forgotten(client)
     await connect(client)  # the same client, once more
     assert await client.request("GET", "bridges") == []
 

@@ -81,6 +81,10 @@ async def test_asterisk_keeps_the_talk_limit_when_the_control_plane_is_dead(own:
     stack, customer = await own()
     call = await customer.call("13800000100", "13900000100", maxAllowTime="1")
     await call.until_told("dst answered")
+    log = stack.folder / "engine/log/messages"
+    async with asyncio.timeout(10):
+        while log.read_text().count("Channel will hangup") < 4:  # both legs: at birth, and for the talk
+            await asyncio.sleep(0.05)
     kill(stack.control_child.pid)
     await stack.control_child.process.wait()
     ends = await asyncio.wait_for(hung_up(stack, {"13800000100", "13900000100"}), 80)

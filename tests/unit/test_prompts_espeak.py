@@ -101,25 +101,25 @@ async def test_killed_while_it_waits_nobody_notices(voice: EspeakVoice) -> None:
 
 
 async def test_a_hanging_helper_is_cut_off_in_time() -> None:
-    voice = EspeakVoice(timeout_s=0.8)
+    voice = EspeakVoice(timeout_s=5.0)  # the helper's start counts, too
     await length(voice, "您好")
     pid = voice.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     began = asyncio.get_running_loop().time()
-    with pytest.raises(VoiceFailed, match=r"voice espeak: no answer within 0\.8 s"):
+    with pytest.raises(VoiceFailed, match="voice espeak: no answer within 5 s"):
         await voice.say("您好", Gender.FEMALE)
-    assert asyncio.get_running_loop().time() - began < 2
+    assert asyncio.get_running_loop().time() - began < 10
     assert gone(pid)
     assert await length(voice, "您好") > 0.5
     await voice.close()
 
 
 async def test_a_text_that_takes_too_long_is_cut_off() -> None:
-    voice = EspeakVoice(timeout_s=1.0)
+    voice = EspeakVoice(timeout_s=6.0)  # the helper's start counts, too
     await length(voice, "您好")
-    with pytest.raises(VoiceFailed, match="no answer within 1 s"):
-        await voice.say(LONG * 4, Gender.FEMALE)
+    with pytest.raises(VoiceFailed, match="no answer within 6 s"):
+        await voice.say(LONG * 60, Gender.FEMALE)
     assert await length(voice, "您好") > 0.5
     await voice.close()
 

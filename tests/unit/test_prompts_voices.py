@@ -98,11 +98,11 @@ async def test_a_program_need_not_read_the_text() -> None:
         ("echo half a sound; kill -9 $$", "voice command: exit code -9"),
         ("true", "voice command: no output"),
         ("cat /dev/zero", "voice command: more than 1000000 bytes of output"),
-        ("cat /dev/zero >&2 & exit 4", "voice command: not done within 1 s"),
+        ("cat /dev/zero >&2 & exit 4", "voice command: not done within 3 s"),
     ],
 )
 async def test_how_programs_fail(script: str, why: str) -> None:
-    assert await failure(command(script, timeout_s=1).say("您好", FEMALE)) == why
+    assert await failure(command(script, timeout_s=3).say("您好", FEMALE)) == why
 
 
 async def test_a_program_that_is_not_there_is_named() -> None:
@@ -122,8 +122,8 @@ def running(pid: int) -> bool:
 
 async def test_a_program_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    voice = command(f"sleep 60 & echo $! $$ > {pids}; wait", timeout_s=0.5)
-    assert await failure(voice.say("您好", FEMALE)) == "voice command: not done within 0.5 s"
+    voice = command(f"sleep 60 & echo $! $$ > {pids}; wait", timeout_s=2.0)
+    assert await failure(voice.say("您好", FEMALE)) == "voice command: not done within 2 s"
     child, itself = map(int, pids.read_text().split())
     assert not running(itself)
     async with asyncio.timeout(5):
@@ -133,10 +133,10 @@ async def test_a_program_that_hangs_is_ended_with_all_that_it_started(tmp_path: 
 
 async def test_what_a_program_leaves_behind_elsewhere_does_not_hold_up_the_call(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    voice = command(f"setsid sh -c 'echo $$ > {pid}; exec sleep 30' & echo sound", timeout_s=0.5)
+    voice = command(f"setsid sh -c 'echo $$ > {pid}; exec sleep 30' & echo sound", timeout_s=2.0)
     began = asyncio.get_running_loop().time()
-    assert await failure(voice.say("您好", FEMALE)) == "voice command: not done within 0.5 s"
-    assert asyncio.get_running_loop().time() - began < 3
+    assert await failure(voice.say("您好", FEMALE)) == "voice command: not done within 2 s"
+    assert asyncio.get_running_loop().time() - began < 6
     os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
@@ -176,9 +176,9 @@ async def told(saying):
 
 async def main():
     for script in ("cat", "exec <&-; echo x", "sleep 60", "cat /dev/zero", "echo no >&2; exit 3"):
-        voice = CommandVoice(("/bin/sh", "-c", script), timeout_s=0.5, max_bytes=10**6, spell_out=False)
+        voice = CommandVoice(("/bin/sh", "-c", script), timeout_s=2, max_bytes=10**6, spell_out=False)
         print(await told(voice.say("x" * 100_000, Gender.MALE)))
-    voice = EspeakVoice(timeout_s=0.8)
+    voice = EspeakVoice(timeout_s=5)
     print(await told(voice.say("您好", Gender.MALE)) > 20000)
     os.kill(voice.pid, signal.SIGSTOP)
     print(await told(voice.say("您好", Gender.MALE)))
@@ -198,11 +198,11 @@ async def test_the_loop_of_the_server_makes_no_difference() -> None:
     assert output.decode().splitlines() == [
         "100000",
         "2",
-        "voice command: not done within 0.5 s",
+        "voice command: not done within 2 s",
         "voice command: more than 1000000 bytes of output",
         "voice command: exit code 3: no",
         "True",
-        "voice espeak: no answer within 0.8 s",
+        "voice espeak: no answer within 5 s",
         "True",
     ]
 

@@ -102,59 +102,22 @@ class AriEngine:
             await self._client.close()
 
     async def dial_caller(self, call: Call, ring_s: int, guard_s: int) -> None:
-        endpoint = await self._trunks.ensure(call.trunk)
-        await self._client.request(
-            "POST",
-            "channels",
-            {
-                "variables": {
-                    "TIMEOUT(absolute)": str(guard_s),
-                    "CALLERID(num)": call.callee_display,  # in the bridge it goes over the callee's From
-                    "CALLERID(name)": "",
-                }
-            },
-            endpoint=f"PJSIP/{national(call.caller)}@{endpoint}",
-            app=self._settings.app,
-            channelId=channel_of(call.call_id, Leg.CALLER),
-            callerId=call.caller_display,
-            timeout=ring_s + _RING_MARGIN_S,
-            formats=call.trunk.codecs,  # without them the offer has an order of its own
-        )
+        variables = {
+            "TIMEOUT(absolute)": str(guard_s),
+            "CALLERID(num)": call.callee_display,  # in the bridge it goes over the callee's From
+            "CALLERID(name)": "",
+        }
+        await self._dial(call, Leg.CALLER, call.caller_display, variables, ring_s)
 
     async def dial_callee(self, call: Call, ring_s: int, guard_s: int, record: bool) -> None:
-        caller, callee = (channel_of(call.call_id, leg) for leg in (Leg.CALLER, Leg.CALLEE))
-        endpoint = await self._trunks.ensure(call.trunk)
+        caller = channel_of(call.call_id, Leg.CALLER)
         if record:
             await self._record(call.call_id, caller)
         await self._client.request("POST", "bridges", bridgeId=call.call_id, type="mixing")
         await self._client.request("POST", f"bridges/{call.call_id}/addChannel", channel=caller)
-        with self._arrival(callee) as arrived:
-            await self._client.request(
-                "POST",
-                "channels/create",
-                {
-                    "variables": {
-                        "TIMEOUT(absolute)": str(guard_s),
-                        "CONNECTEDLINE(num,i)": call.callee_display,  # becomes the From of the INVITE
-                        "CONNECTEDLINE(name,i)": "",
-                    }
-                },
-                endpoint=f"PJSIP/{national(call.callee)}@{endpoint}",
-                app=self._settings.app,
-                channelId=callee,
-                formats=call.trunk.codecs,
-            )
-            try:
-                await arrived()  # before it is in the application it cannot be dialled
-                # in the bridge before the INVITE: the caller is to hear the network's own announcements
-                await self._client.request("POST", f"bridges/{call.call_id}/addChannel", channel=callee)
-                await self._client.request("POST", f"channels/{callee}/dial", timeout=ring_s + _RING_MARGIN_S)
-            except OutcomeUnknown:
-                raise
-            except EngineError as error:
-                self._translator.ignore(callee)
-                await self._delete(f"channels/{callee}")
-                raise EngineError(f"callee not dialled: {error}") from error
+        # in the bridge before the INVITE: the caller is to hear the network's own announcements
+        variables = {"TIMEOUT(absolute)": str(guard_s)}
+        await self._dial(call, Leg.CALLEE, call.callee_display, variables, ring_s, bridge=call.call_id)
 
     async def start_ringback(self, call_id: str) -> None:
         await self._client.request(
@@ -220,15 +183,59 @@ class AriEngine:
         await self._client.connect()
         self._trunks.forget()
         reader = asyncio.create_task(self._client.run(), name="ari-reader")
+        heart = asyncio.create_task(self._beat(), name="ari-heart")
         try:
+            await self._client.request("GET", "asterisk/ping")
             await listener.on_engine_back()
             self._ready = True
             log.info("engine ready", version=about["system"]["version"])
             await reader
         finally:
             self._ready = False
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
+            for task in (heart, reader):
+                task.cancel()
+            await asyncio.gather(heart, reader, return_exceptions=True)
+
+    async def _dial(
+        self,
+        call: Call,
+        leg: Leg,
+        shown: str,
+        variables: dict[str, str],
+        ring_s: int,
+        bridge: str | None = None,
+    ) -> None:
+        """Create a leg in the application, and then send its INVITE.
+
+        Not by originating: that would let a carrier's redirection (302) dial whatever it names.
+        """
+        endpoint, channel = await self._trunks.ensure(call.trunk), channel_of(call.call_id, leg)
+        number = national(call.caller if leg is Leg.CALLER else call.callee)
+        # the connected line becomes the From of the INVITE
+        variables = variables | {"CONNECTEDLINE(num,i)": shown, "CONNECTEDLINE(name,i)": ""}
+        with self._arrival(channel) as arrived:
+            await self._client.request(
+                "POST",
+                "channels/create",
+                {"variables": variables},
+                endpoint=f"PJSIP/{number}@{endpoint}",
+                app=self._settings.app,
+                channelId=channel,
+                formats=call.trunk.codecs,  # without them the offer has an order of its own
+            )
+            try:
+                await arrived()  # before it is in the application it cannot be dialled
+                if bridge is not None:
+                    await self._client.request("POST", f"bridges/{bridge}/addChannel", channel=channel)
+                await self._client.request(
+                    "POST", f"channels/{channel}/dial", timeout=ring_s + _RING_MARGIN_S
+                )
+            except OutcomeUnknown:
+                raise
+            except EngineError as error:
+                self._translator.ignore(channel)
+                await self._delete(f"channels/{channel}")
+                raise EngineError(f"{leg.name.lower()} not dialled: {error}") from error
 
     async def _record(self, call_id: str, caller: str) -> None:
         """Through a few lines of dialplan and back: ARI itself cannot start a recording of both directions.
@@ -270,6 +277,19 @@ class AriEngine:
         finally:
             del self._arrivals[channel]
             arrival.cancel()
+
+    async def _beat(self) -> None:
+        """Let go of a connection that lives but serves nothing.
+
+        Asterisk 22 may drop the application of a connection that came right after another of the same name.
+        """
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_s)
+            try:
+                await self._client.request("GET", "asterisk/ping")
+            except EngineError as error:
+                log.warning("engine answers nothing", reason=str(error))
+                await self._client.disconnect()
 
     def _take(self, event: dict[str, Any]) -> None:
         if event.get("type") in ("StasisStart", "ChannelDestroyed"):

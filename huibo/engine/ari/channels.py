@@ -23,7 +23,11 @@ from huibo.model import EndReason, Leg
 _NO_MEDIA = (
     44  # Q.850 "requested channel unavailable": what chan_pjsip gives when RTP stays away (rtp_timeout)
 )
-_DIAL = {"": LegInvited, "RINGING": LegRinging, "PROGRESS": LegEarlyMedia}
+_DIAL = {"": LegInvited, "PROGRESS": LegEarlyMedia}
+_STATES = {
+    "Ringing": LegRinging,
+    "Up": LegAnswered,
+}  # also where a 180 brings media, of which Dial says PROGRESS
 
 
 def channel_of(call_id: str, leg: Leg) -> str:
@@ -47,9 +51,6 @@ class Translator:
     """Turns ARI events into leg events."""
 
     def __init__(self) -> None:
-        self._up: set[str] = (
-            set()
-        )  # originated channels that were answered but are not in the application yet
         self._ignored: set[str] = set()
         self._left: set[str] = set()  # the far end hung up, with whatever cause it likes
 
@@ -75,17 +76,13 @@ class Translator:
             case "Dial":
                 made = _DIAL.get(event.get("dialstatus", ""))
                 return [made(call_id, leg, at)] if made else []
-            case "ChannelStateChange" if holder.get("state") == "Up":
-                if leg is Leg.CALLEE:
-                    return [LegAnswered(call_id, leg, at)]
-                self._up.add(channel)  # an originated channel can be used once it is in the application
+            case "ChannelStateChange":
+                became = _STATES.get(holder["state"])
+                return [became(call_id, leg, at)] if became else []
             case "ChannelHangupRequest" if not event.get("soft"):
                 self._left.add(channel)
             case "ChannelDtmfReceived":
                 return [KeyPressed(call_id, leg, at, key=event["digit"].upper())]
-            case "StasisStart" if channel in self._up:
-                self._up.discard(channel)
-                return [LegAnswered(call_id, leg, at)]
         return []
 
     def _played(self, playback: dict[str, Any], at: int) -> list[LegEvent]:
@@ -103,12 +100,7 @@ class Translator:
         if channel in self._ignored:
             self._ignored.discard(channel)
             return []
-        events: list[LegEvent] = []
-        if channel in self._up:
-            self._up.discard(channel)
-            events.append(LegAnswered(call_id, leg, at))
         sip_code = event.get("tech_cause")
         starved = event.get("cause") == _NO_MEDIA and not left and not sip_code
         why = EndReason.NO_AUDIO if starved else None
-        events.append(LegEnded(call_id, leg, at, sip_code=sip_code or None, why=why))
-        return events
+        return [LegEnded(call_id, leg, at, sip_code=sip_code or None, why=why)]

@@ -81,6 +81,11 @@ class AriClient:
         finally:
             await self._drop()
 
+    async def disconnect(self) -> None:
+        """Give the connection up; `run` ends."""
+        if self._socket is not None:
+            await self._socket.close()
+
     async def close(self) -> None:
         await self._drop()
         if self._session is not None:

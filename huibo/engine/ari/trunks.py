@@ -30,12 +30,12 @@ def objects_of(trunk: Trunk, no_audio_s: int) -> list[tuple[str, Fields]]:
         "accept_multiple_sdp_answers": "yes",  # the announcement and the phone speak from different places
         "ignore_183_without_sdp": "yes",  # else our ringing tone would stop and nothing take its place
         "rtp_timeout": str(no_audio_s),
+        "outbound_auth": name if trunk.username else "",  # what is not named would stay as it was
         "callerid": "Anonymous <anonymous>",  # the stored default is not valid in a From header
     }
     if trunk.username:
         auth = {"auth_type": "userpass", "username": trunk.username, "password": trunk.password or ""}
         objects.append(("auth", auth))
-        endpoint["outbound_auth"] = name
     objects.append(("aor", {"contact": f"sip:{_host(trunk)}:{trunk.port}"}))
     objects.append(("endpoint", endpoint))
     return objects
