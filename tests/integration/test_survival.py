@@ -60,6 +60,22 @@ async def test_a_conversation_outlives_the_control_plane(own: StartStack) -> Non
     assert sorted(invited) == ["13800000100", "13800000200", "13900000102", "13900000204"]
 
 
+async def test_a_caller_who_answers_while_nobody_is_there_is_connected_afterwards(own: StartStack) -> None:
+    stack, customer = await own()
+    call = await customer.call("13800000103", "13900000101")  # rings 5 s
+    await call.until_told("src ringing")
+    kill(stack.control_child.pid)
+    await stack.control_child.process.wait()
+    async for event in journal.follow(stack.carrier.calls_log):
+        if event.number == "13800000103" and event.event is PhoneMoment.ANSWERED:
+            break
+    await stack.control_child.start()
+    await customer.until_ready()
+    assert (await call.cdr())["callEndStatus"] == "1"
+    once = list(dict.fromkeys(call.told))  # what was delivered but not yet marked when it died comes twice
+    assert once[:4] == ["src invite", "src ringing", "src answered", "dst invite"]
+
+
 async def test_a_call_that_ended_meanwhile_is_closed_after_the_restart(own: StartStack) -> None:
     stack, customer = await own()
     call = await customer.call("13800000100", "13900000101")  # the callee hangs up 5 s after its answer
