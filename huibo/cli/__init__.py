@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from huibo import __version__, config, log
-from huibo.cli import apps, numbers, trunks
+from huibo.cli import apps, numbers, recordings, trunks
 from huibo.cli.output import Failed, console, database, errors
 from huibo.engine.install import InstallError
 from huibo.engine.install.settings import install_settings
@@ -31,6 +31,7 @@ cli = typer.Typer(
 cli.add_typer(apps.commands, name="app")
 cli.add_typer(numbers.commands, name="number")
 cli.add_typer(trunks.commands, name="trunk")
+cli.add_typer(recordings.commands, name="recording")
 
 
 def main() -> None:

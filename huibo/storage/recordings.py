@@ -123,6 +123,14 @@ def find_recording(connection: Connection, call_id: str) -> Recording | None:
     return Recording(**row._mapping) if row else None
 
 
+def list_recordings(connection: Connection, state: str | None, limit: int) -> list[Recording]:
+    """The newest recordings first, all or those in one state."""
+    query = select(recordings).order_by(recordings.c.created_at.desc()).limit(limit)
+    if state is not None:
+        query = query.where(recordings.c.state == state)
+    return [Recording(**row) for row in connection.execute(query).mappings()]
+
+
 def ready_recordings(connection: Connection, call_ids: Collection[str]) -> list[Recording]:
     """Those of these calls whose recordings can be fetched."""
     query = select(recordings).where(recordings.c.state == READY, recordings.c.call_id.in_(call_ids))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -16,6 +17,7 @@ from huibo.sandbox.tones import hears, tone_of
 from huibo.stack.stack import Stack
 from tests.integration.conftest import StartStack
 from tests.integration.customer import Customer, Placed
+from tests.integration.test_siblings import huibo
 
 
 @dataclass(frozen=True)
@@ -122,3 +124,15 @@ async def test_a_recording_is_finished_after_a_restart(own: StartStack) -> None:
     await customer.until_ready()
     await call.cdr()
     assert await download(customer, (await call.recording())["recordUrl"])
+
+
+async def test_a_recording_that_fails_is_shown_to_the_operator(own: StartStack) -> None:
+    stack, customer = await own({"recording": {"retry_s": [0.2], "folder": "/proc/nowhere"}})
+    ready = await customer.call("13500000000", "13400000001", record="1")
+    await ready.cdr()
+    async with asyncio.timeout(30):
+        while not (found := json.loads(await huibo(stack, "recording", "list", "--json")))[0]["reason"]:
+            await asyncio.sleep(0.2)
+    assert found[0]["call_id"] == ready.call_id
+    assert found[0]["reason"]
+    assert ready.recordings == []
