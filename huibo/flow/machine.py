@@ -148,10 +148,10 @@ def _cancel(turn: Turn, at: int, unless: CancelUnless) -> None:
 
 def _leg_event(turn: Turn, event: LegEvent) -> None:
     leg, record = event.leg, turn.state.leg(event.leg).record
+    if record.invited_at is None and _proves_the_invite(event):
+        turn.record(leg, invited_at=event.at)
+        turn.tell(leg, Moment.INVITED, event.at)
     match event:
-        case LegInvited() if record.invited_at is None:
-            turn.record(leg, invited_at=event.at)
-            turn.tell(leg, Moment.INVITED, event.at)
         case LegRinging() if record.ringing_at is None and record.answered_at is None:
             turn.record(leg, ringing_at=event.at)
             turn.tell(leg, Moment.RINGING, event.at)
@@ -168,6 +168,13 @@ def _leg_event(turn: Turn, event: LegEvent) -> None:
             menu.on_key(turn, event)
         case LegEnded():
             turn.end(leg, event.at, _reason(turn.state, event), event.sip_code)
+
+
+def _proves_the_invite(event: LegEvent) -> bool:
+    """The INVITE has left: what is told of it, and what answers it, may overtake each other."""
+    if isinstance(event, LegEnded):
+        return event.sip_code is not None
+    return isinstance(event, LegInvited | LegRinging | LegEarlyMedia | LegAnswered)
 
 
 def _answered(turn: Turn, leg: Leg, at: int) -> None:

@@ -65,7 +65,8 @@ class Customer:
         self.calls: dict[str, Placed] = defaultdict(Placed)
 
     async def __aenter__(self) -> Self:
-        self.http = aiohttp.ClientSession()
+        # a connection kept for later may be closed by the server at the moment it is used
+        self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
         self._sorting = asyncio.create_task(self._sort())
         return self
 

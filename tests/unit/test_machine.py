@@ -211,8 +211,29 @@ def test_the_caller_hangs_up_while_the_callee_rings() -> None:
 
 def test_early_media_silences_our_ringing_tone_once() -> None:
     story = Story().start().answered(A)
+    story.leg(LegInvited, B)
     assert story.leg(LegEarlyMedia, B) == [StopRingback()]
     assert story.leg(LegEarlyMedia, B) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "told"),
+    [
+        (LegRinging, {}, ["a invited", "a ringing"]),
+        (LegAnswered, {}, ["a invited", "a answered"]),
+        (LegEnded, {"sip_code": 486}, ["a invited", "a refused 486"]),
+        (LegEnded, {}, ["a failed"]),
+    ],
+)
+def test_what_answers_an_invite_proves_it(
+    kind: type[LegEvent], more: dict[str, int], told: list[str]
+) -> None:
+    story = Story().start()
+    story.after(10).leg(kind, A, **more)
+    assert story.told == told
+    assert (story.state.caller.record.invited_at == story.now) == (len(told) > 1)
+    story.leg(LegInvited, A)
+    assert story.told == told
 
 
 @pytest.mark.parametrize("leg", [A, B])
