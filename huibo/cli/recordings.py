@@ -32,7 +32,7 @@ def show_all(
     """List recordings, the newest first; failed ones with their reason."""
     found = read(lambda connection: list_recordings(connection, state.value if state else None, limit))
     table(
-        ("callId", "appId", "state", "attempts", "reason", "bytes"),
+        ("call", "app", "state", "attempts", "reason", "bytes"),
         [(r.call_id, r.app_id, r.state, r.attempts, r.reason, r.bytes) for r in found],
         [asdict(r) for r in found] if as_json else None,
     )
