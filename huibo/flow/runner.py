@@ -92,8 +92,8 @@ class CallRunner:
         try:
             while not self.state.over:
                 event = await self._next_event()
-                changed = await self._take(event)
-                self._answer(event, changed)
+                await self._take(event)
+                self._answer(event)
         finally:
             if self._preparing is not None:
                 self._preparing.cancel()
@@ -101,24 +101,23 @@ class CallRunner:
                 if not answer.done():
                     answer.set_result(None)
 
-    async def _take(self, event: Event) -> bool:
-        """One step: think, store, act. Tells whether anything changed."""
+    async def _take(self, event: Event) -> None:
+        """One step: think, store, act."""
         before = self.state
         state, commands = step(self.call.call_id, before, event)
         if state is before and not commands:
-            return False
+            return
         await self._store(state, commands)
         self.state = state
         self._tell_log(before, state, commands)
         for command in commands:
             await self._carry_out(command)
-        return True
 
-    def _answer(self, event: Event, changed: bool) -> None:
+    def _answer(self, event: Event) -> None:
         for asked in [asked for asked in self._asked if asked[0] is event]:
             self._asked.remove(asked)
             if not asked[1].done():
-                asked[1].set_result(changed)
+                asked[1].set_result(self.state.ending)
 
     async def _next_event(self) -> Event:
         """The next event, or a tick when a deadline comes first."""

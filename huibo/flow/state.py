@@ -93,6 +93,11 @@ class CallState:
         return self.ended_at is not None
 
     @property
+    def ending(self) -> bool:
+        """Nothing keeps the call alive any more: its legs are gone or have been asked to go."""
+        return self.caller.leaving is not None or self.caller.record.ended_at is not None
+
+    @property
     def talking(self) -> bool:
         return self.caller.alive and self.caller.answered and self.callee.alive and self.callee.answered
 

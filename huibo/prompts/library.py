@@ -43,11 +43,6 @@ class Prompt:
     path: Path
     seconds: float
 
-    @property
-    def stem(self) -> str:
-        """The path without its extension, as Asterisk wants it in a `sound:` URI."""
-        return str(self.path.with_suffix(""))
-
 
 class PromptLibrary:
     """Prepares prompts in a folder. `start` before use, `close` afterwards."""

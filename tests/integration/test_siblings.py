@@ -267,3 +267,14 @@ async def test_pass_through_and_last_call(own: StartStack) -> None:
     log = [json.loads(line) for line in stack.log.read_text().splitlines() if line.startswith("{")]
     trunks = {e["call"]: e["trunk"] for e in log if e["event"] == "call accepted"}
     assert (trunks[first.call_id], trunks[second.call_id]) == ("sandbox", "spare")
+
+
+async def test_a_call_may_be_cancelled_more_than_once(customer: Customer) -> None:
+    call = await customer.call("13811000503", "13911000500")
+    await call.until_told("src ringing")
+    answers = await asyncio.gather(*(ask(customer, "callCancel", callId=call.call_id) for _ in range(8)))
+    released = {"errorCode": "0", "msg": "", "callId": call.call_id}
+    gone = {"errorCode": "-201", "msg": "callId not exist"}
+    assert released in answers
+    assert all(answer in (released, gone) for answer in answers), answers
+    await call.cdr()

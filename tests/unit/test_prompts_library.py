@@ -87,7 +87,6 @@ async def test_a_prompt_is_a_file_that_asterisk_plays(start: Start, folder: Path
     prompt = await (await start()).prepare("您有一个来电，请按1接听", FEMALE)
     assert prompt.path.is_absolute()
     assert prompt.path.parent == folder
-    assert prompt.stem + ".wav" == str(prompt.path)
     assert prompt.path.name.replace(".wav", "").isalnum()
     assert stat.S_IMODE(prompt.path.stat().st_mode) == 0o644
     with wave.open(str(prompt.path)) as file:
