@@ -23,6 +23,8 @@ from huibo.engine.ari.adapter import AriEngine
 from huibo.engine.install import InstallError
 from huibo.flow.live import LiveCalls
 from huibo.flow.runner import Services
+from huibo.lines.book import TrunkBook
+from huibo.lines.gate import Gate
 from huibo.prompts.choose import library_of
 from huibo.prompts.menu import MenuPrompts, write_warning_tone
 from huibo.push.delivery import Deliverer
@@ -53,7 +55,10 @@ class Huibo:
         raw = RawRecordings(settings.recording.raw_folder)
         warning = settings.prompts.folder / "warning.wav"
         write_warning_tone(warning)
-        self.engine = AriEngine(settings.engine, settings.calls.no_audio_s, self.clock, raw, warning)
+        self.trunks = TrunkBook(self.database)
+        self.engine = AriEngine(
+            settings.engine, settings.calls.no_audio_s, self.clock, raw, warning, self.trunks.find
+        )
         self.deliverer = Deliverer(self.database, settings.push, self.clock)
         self.library = library_of(settings.prompts)
         notifier, store = WireNotifier(), LocalStore(settings.recording.folder)
@@ -75,6 +80,7 @@ class Huibo:
             self.engine,
             self.database,
             self.clock,
+            Gate(self.database, self.trunks, self.engine, self.clock),
             notifier,
             MenuPrompts(self.library),
             pushes_owed=self.deliverer.wake,
@@ -129,6 +135,7 @@ class Huibo:
         await self.library.start()
         await self.live.recover()
         tasks = [
+            asyncio.create_task(self.trunks.run(), name="trunks"),
             asyncio.create_task(self.engine.run(self.live), name="engine"),
             asyncio.create_task(self.deliverer.run(), name="deliverer"),
             asyncio.create_task(self.finisher.run(), name="finisher"),

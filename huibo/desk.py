@@ -57,15 +57,15 @@ class Desk:
         self._database = database
         self._base_url = base_url
 
-    async def authenticate(self, app_id: str, url_id: str, remote_ip: str) -> None:
-        await self._admission.authenticate(app_id, url_id, remote_ip)
+    async def authenticate(self, app_id: str, url_id: str, remote_ip: str, blocked_too: bool = False) -> None:
+        await self._admission.authenticate(app_id, url_id, remote_ip, blocked_too)
 
     async def accept(self, request: CallRequest, key: IdempotencyKey | None) -> AcceptedCall:
         """Admit a request and own its call; nothing is dialled before its `dispatch`."""
         admitted = await self._admission.accept(request, key)
         if not admitted.replayed:
             call = admitted.call
-            log.info("call accepted", call=call.call_id, app_id=call.app_id, trunk=call.trunk.name)
+            log.info("call accepted", call=call.call_id, app_id=call.app_id, trunk=call.caller_trunk)
             self._live.adopt(call, admitted.state)
         return AcceptedCall(admitted.call, self._live, admitted.replayed)
 
@@ -96,7 +96,8 @@ class Desk:
         app = await self._database.read(lambda connection: find_app(connection, app_id))
         if app is None or app.settings.display is DisplayMode.MUTUAL:
             return []
-        return await self._database.read(lambda connection: numbers_of(connection, app_id))
+        pool = await self._database.read(lambda connection: numbers_of(connection, app_id))
+        return [number.number for number in pool]
 
     def _with_links(self, connection: Connection, found: list[tuple[Call, Cdr]]) -> list[CallRecord]:
         links = urls_of(connection, self._base_url, [call.call_id for call, _ in found if call.record])

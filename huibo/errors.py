@@ -22,11 +22,14 @@ class Refusal(Enum):
     DISPLAY_NUMBER = ("-102", "display number invalid")
     URL = ("-103", "url invalid")
     BIZ_ID = ("-104", "bizId invalid")
+    BALANCE = ("-105", "balance exhausted")
+    BLACKLIST = ("-110", "number on the blacklist")
     NO_CALL = ("-201", "callId not exist")
     PERIOD = ("-202", "timestamps invalid")
     APP = ("-401", "appId invalid")
     URL_ID = ("-402", "url does not match appId")
     ADDRESS = ("-403", "ip not allowed")
+    BLOCKED = ("-423", "blocked")
     UNAVAILABLE = ("-501", "server disabled")
 
     def __init__(self, code: str, text: str) -> None:
@@ -37,8 +40,10 @@ class Refusal(Enum):
 class Refused(Exception):
     """A request that is answered with a code; nothing was written and nothing will be dialled.
 
-    `message` is what the caller reads; without it the table's text is used.
+    `message` is what the caller reads; without it the table's text is used. `rule`: the check that refused.
     """
+
+    rule: str = ""
 
     def __init__(self, refusal: Refusal, message: str | None = None) -> None:
         self.refusal = refusal
@@ -75,6 +80,14 @@ _ENDING: dict[int, EndReason] = {
 }
 
 _REFUSING = frozenset({EndReason.BUSY, EndReason.DECLINED})
+
+# What a carrier answers before the phone can have rung, where another line may do better.
+_TRY_ANOTHER_LINE = frozenset({408, 480, 500, 502, 503, 504})
+
+
+def proves_silence(sip_code: int | None) -> bool:
+    """Whether a final response, without a 18x before it, proves that the phone did not ring."""
+    return sip_code in _TRY_ANOTHER_LINE
 
 
 def ending_of(sip_code: int | None, rang: bool) -> EndReason:

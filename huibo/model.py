@@ -42,6 +42,7 @@ class EndReason(StrEnum):
     RELEASED = "released"  # we hung up because the other leg ended
     MAX_DURATION = "max_duration"  # the agreed talk time was over
     NO_AUDIO = "no_audio"  # no media arrived for too long
+    NO_CREDIT = "no_credit"  # what was held for the call is used up
     BUSY = "busy"
     DECLINED = "declined"
     NO_ANSWER = "no_answer"  # it rang, or should have, until a timer ended it
@@ -162,9 +163,38 @@ class CallRequest:
     recognise_ringing: bool = False
 
 
+class Transport(StrEnum):
+    """How SIP travels to a carrier."""
+
+    UDP = "udp"
+    TCP = "tcp"
+    TLS = "tls"
+
+
+class NumberFormat(StrEnum):
+    """How a carrier wants a number written. Examples: a landline, a mobile."""
+
+    NATIONAL = "national"  # 01088880000, 13800138000
+    BARE = "bare"  # 1088880000, 13800138000: without the trunk 0
+    E164 = "+86"  # +861088880000, +8613800138000
+    PLAIN = "86"  # 861088880000, 8613800138000
+    DOUBLE_ZERO = "0086"  # 00861088880000, 008613800138000
+
+
+class TrunkState(StrEnum):
+    """Whether a trunk takes calls."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"  # keeps its calls and its registration, takes no new ones
+    OFF = "off"  # Asterisk does not know it; what talks on it goes on
+
+
+Count = Annotated[int, Field(ge=1)]
+
+
 @dataclass(frozen=True, slots=True)
 class Trunk:
-    """A SIP line towards a carrier. `name` is its key, `host:port` where INVITEs go over UDP."""
+    """A SIP line towards a carrier. `name` is its key, `host:port` where INVITEs go."""
 
     name: str
     host: str
@@ -173,13 +203,40 @@ class Trunk:
     username: str | None = None  # digest authentication, when the carrier asks for it
     password: str | None = None
     priority: int = 0  # lower is tried first
+    state: TrunkState = TrunkState.ACTIVE
+    more_addresses: tuple[str, ...] = ()  # "host:port", in use while OPTIONS says that those before are down
+    transport: Transport = Transport.UDP
+    verify_tls: bool = True  # refuse a carrier whose certificate is not in order
+    register: bool = False  # REGISTER with the carrier
+    from_domain: str | None = None  # the host in From, where the carrier insists on one
+    caller_format: NumberFormat = NumberFormat.NATIONAL  # of the number that the phone shows
+    dial_format: NumberFormat = NumberFormat.NATIONAL  # of the number that is dialled
+    dial_prefix: str = ""  # goes before it
+    prefixes: tuple[str, ...] = ()  # the numbers it serves (`numbers.pattern`); none: all
+    weight: Count = 1  # its share among those of equal priority and cost
+    cost: Annotated[int, Field(ge=0)] = 0  # 1/1000 fen a minute; of equal priority the cheaper is tried first
+    channels: Count | None = None  # legs at once
+    calls_per_second: Count | None = None  # INVITEs in any second
+    options_s: Annotated[int, Field(ge=0, le=3600)] = 30  # between two OPTIONS; 0: none are sent
+    min_answered: Annotated[int, Field(ge=1, le=100)] | None = None  # percent; below it the trunk is locked
+
+
+@dataclass(frozen=True, slots=True)
+class DisplayNumber:
+    """A number that phones may show: national digits. `trunks`: those it may be shown on; none: all."""
+
+    number: str
+    area: str = ""  # for people
     enabled: bool = True
+    trunks: tuple[str, ...] = ()
+    apps: tuple[str, ...] = ()
 
 
 class DisplayMode(StrEnum):
     """Which number a phone shows when the request names none."""
 
     POOL = "pool"  # one of the app's own, by chance
+    FIXED = "fixed"  # those that the app names
     MUTUAL = "mutual"  # each phone shows the other party's real number
     CALLEE = "callee"  # the callee's phone shows the caller's real number, the caller's one of the app's own
 
@@ -194,6 +251,23 @@ class AppSettings:
     ring_sound: RingSound | None = None
     warn: tuple[Leg, ...] | None = None  # who hears the tone before the talk limit
     keep_days: Annotated[int, Field(ge=1, le=3650)] | None = None  # how long recordings are kept
+    caller_number: str | None = None  # with FIXED: what the caller's phone shows
+    callee_number: str | None = None  # and the callee's
+    calls_per_second: Count | None = None  # accepted calls in any second
+    calls_at_once: Count | None = None
+    callee_per_hour: Count | None = None  # calls to one callee in any hour
+    callee_per_day: Count | None = None  # and in any 24 hours
+    hours: tuple[str, ...] = ()  # when calls may be placed, "mon-fri 09:00-21:00"; none: always
+    timezone: str = "Asia/Shanghai"  # of these hours
+    rate_plan: str | None = None  # whose rates its calls cost; None: they cost nothing
+    prepaid: bool = False  # nothing is spent that is not there
+
+
+class AppState(StrEnum):
+    """Whether an app may call."""
+
+    ACTIVE = "active"
+    BLOCKED = "blocked"  # by the operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +282,7 @@ class App:
     cdr_url: str | None = None
     record_url: str | None = None
     settings: AppSettings = AppSettings()
+    state: AppState = AppState.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +296,8 @@ class Call:
     callee: str
     caller_display: str
     callee_display: str
-    trunk: Trunk
+    caller_trunk: str  # the first of each leg's route
+    callee_trunk: str
     max_talk_s: int
     accepted_at: int
     status_mask: int = 0
@@ -233,6 +309,16 @@ class Call:
     record: bool = False
     key_url: str | None = None
     recognise_ringing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A try to dial a leg over a trunk that certainly rang no phone. `at`: UNIX ms of its end."""
+
+    trunk: str
+    at: int
+    reason: EndReason
+    sip_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +344,7 @@ class Cdr:
     result: CallResult
     talk_s: int  # both answered until the end, whole seconds, rounded up
     billed_s: int  # the mean of the legs' answered seconds, rounded up; 0 without a conversation
+    charge: int = 0  # what the call costs, in 1/1000 fen
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from phonenumbers import NumberParseException, PhoneNumberFormat, PhoneNumberTyp
 
 _COUNTRY = "+86"
 _DIGITS = re.compile(r"[0-9]{7,12}")
+_SEPARATORS = re.compile(r"[\s().-]+")
 _MOBILE = frozenset({PhoneNumberType.MOBILE})
 _ANY_PHONE = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE})
 
@@ -41,6 +42,29 @@ def _parse(digits: str, types: frozenset[int]) -> str | None:
     # The library forgives a trunk 0 before a mobile, a missing one before an area code, and carrier
     # prefixes. One form per number, so that what a request wrote can be given back exactly.
     return e164 if national(e164) == digits else None
+
+
+def pattern(text: str) -> str | None:
+    """A number or its beginning as it is compared with others: the digits of E.164 without the plus.
+
+    Takes +86138, 0086138, 86138, 138, 010; "" is the beginning of every number. None: it is neither.
+    """
+    digits = _SEPARATORS.sub("", text)
+    if digits == "":
+        return ""
+    found = re.fullmatch(r"(\+|00)?([0-9]{1,19})", digits)
+    if found is None:
+        return None
+    international, rest = found.groups()
+    if international or rest.startswith("86"):
+        return rest
+    return "86" + rest.removeprefix("0")
+
+
+def beginnings(e164: str) -> list[str]:
+    """All patterns that a number begins with, the longest (its own) first, "" last."""
+    digits = e164.removeprefix("+")
+    return [digits[:length] for length in range(len(digits), -1, -1)]
 
 
 @lru_cache(maxsize=8192)  # every push writes both numbers of its call again

@@ -18,6 +18,26 @@ class LiveLeg:
     answered: bool
 
 
+@dataclass(frozen=True, slots=True)
+class LineHealth:
+    """What the engine knows of a trunk; None: nothing, as it does not ask (no OPTIONS, no registration)."""
+
+    reachable: bool | None = None
+    registered: bool | None = None
+    roundtrip_ms: float | None = None
+
+    @property
+    def usable(self) -> bool:
+        return self.reachable is not False and self.registered is not False
+
+
+class Lines(Protocol):
+    """Room on the trunks."""
+
+    async def seize(self, trunk: str) -> None:
+        """Wait for the trunk's turn to take one more leg. Raises `EngineError` when it takes none."""
+
+
 class Engine(Protocol):
     """A telephone switch. Every method raises `EngineError` (it did not happen) or `OutcomeUnknown`.
 
@@ -28,13 +48,19 @@ class Engine(Protocol):
     def ready(self) -> bool:
         """Connected and able to place calls."""
 
-    async def dial_caller(self, call: Call, ring_s: int, guard_s: int) -> None:
+    def line(self, trunk: str) -> LineHealth:
+        """What is known of a trunk at this moment."""
+
+    async def dial_caller(self, call: Call, trunk: str, ring_s: int, guard_s: int) -> None:
         """Send the INVITE of the caller's leg; the engine itself ends the leg after `guard_s`."""
 
-    async def dial_callee(self, call: Call, ring_s: int, guard_s: int, record: bool) -> None:
+    async def dial_callee(
+        self, call: Call, trunk: str, ring_s: int, guard_s: int, record: bool, again: bool
+    ) -> None:
         """Bridge the answered caller and send the callee's INVITE with early media through.
 
-        `record`: what the caller says and hears is written to two files from here on.
+        `record`: what the caller says and hears is written to two files from here on. `again`: another trunk
+        was tried before, so that the bridge and the recording may be there.
         """
 
     async def play(self, call_id: str, turn: int, path: str) -> None:

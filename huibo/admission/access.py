@@ -9,11 +9,39 @@ import hmac
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from huibo.admission.facts import Facts
 from huibo.errors import Refusal, Refused
-from huibo.model import App
+from huibo.model import App, AppState
 
 Network = IPv4Network | IPv6Network
 _MAPPED = IPv6Network("::ffff:0:0/96")  # RFC 4291, 2.5.5.2: an IPv4 address as a dual-stack socket shows it
+
+
+def known_app(app: App | None, url_id: str, remote_ip: str) -> App:
+    """Who asks, and from where: -401, -402, -403 in this order."""
+    if app is None:
+        raise Refused(Refusal.APP)
+    check_url_id(app, url_id)
+    check_address(app, remote_ip)
+    return app
+
+
+def app(facts: Facts) -> None:
+    """The request comes from where the app says it does."""
+    known_app(facts.app, facts.request.url_id, facts.request.remote_ip)
+
+
+def state(facts: Facts) -> None:
+    """Neither the operator nor the platform itself has blocked the app (-423)."""
+    if facts.app is not None:
+        check_active(facts.app)
+    if facts.app_locked:
+        raise Refused(Refusal.BLOCKED, "appId locked for a time: too many calls that nobody answers")
+
+
+def check_active(app: App) -> None:
+    if app.state is AppState.BLOCKED:
+        raise Refused(Refusal.BLOCKED, "appId blocked")
 
 
 def check_url_id(app: App, url_id: str) -> None:

@@ -7,53 +7,55 @@ and the call is written in one transaction; dialling is not its business.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from huibo.admission.access import check_address, check_url_id
-from huibo.admission.display import check_display_numbers, choose_display_numbers
-from huibo.admission.facts import Facts
-from huibo.admission.routing import check_line, choose_trunk
+from huibo.admission import access, display, hours, limits, money, routing
+from huibo.admission.facts import Facts, Usage
 from huibo.clock import Clock
 from huibo.config import Calls
 from huibo.errors import Refusal, Refused
 from huibo.flow.state import CallState, Plan
-from huibo.model import App, Call, CallRequest, IdempotencyKey
+from huibo.model import App, AppSettings, Call, CallRequest, IdempotencyKey, Leg, Trunk
 from huibo.ports import Engine
+from huibo.storage.accounts import find_account, hold
+from huibo.storage.blacklist import is_listed
 from huibo.storage.calls import add_call, find_call
 from huibo.storage.catalog import find_app, list_trunks, numbers_of
 from huibo.storage.database import Database
 from huibo.storage.idempotency import remember, remembered
+from huibo.storage.locks import Lock, LockKind, find_lock, locked
+from huibo.storage.rates import find_rate
+from huibo.storage.usage import calls_to, legs_on, live_calls, nth_last
+
+_HOUR_MS = 3600_000
 
 
-def check_app(facts: Facts) -> None:
-    known_app(facts.app, facts.request.url_id, facts.request.remote_ip)
-
-
-def check_engine(facts: Facts) -> None:
+def engine(facts: Facts) -> None:
+    """There is an engine to dial with (-501)."""
     if not facts.engine_ready:
         raise Refused(Refusal.UNAVAILABLE)
 
 
 CHECKS: tuple[Callable[[Facts], None], ...] = (
-    check_app,
-    check_display_numbers,
-    check_engine,
-    check_line,
+    access.app,
+    access.state,
+    hours.hours,
+    limits.blacklist,
+    limits.callee_calls,
+    limits.calls_per_second,
+    limits.calls_at_once,
+    display.display_numbers,
+    engine,
+    routing.line,
+    money.rates,
+    money.balance,
 )
-
-
-def known_app(app: App | None, url_id: str, remote_ip: str) -> App:
-    """Who asks, and from where: -401, -402, -403 in this order."""
-    if app is None:
-        raise Refused(Refusal.APP)
-    check_url_id(app, url_id)
-    check_address(app, remote_ip)
-    return app
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,16 @@ class Admitted:
     call: Call
     state: CallState
     replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What would become of a request: a call and its plan, or a refusal."""
+
+    facts: Facts
+    call: Call | None = None
+    plan: Plan | None = None
+    refused: Refused | None = None
 
 
 class Admission:
@@ -75,10 +87,22 @@ class Admission:
         self._settings = settings
         self._choose = random.SystemRandom().choice
 
-    async def authenticate(self, app_id: str, url_id: str, remote_ip: str) -> None:
-        """Raise `Refused` unless this app may ask from there; before its parameters are looked at."""
-        app = await self._database.read(lambda connection: find_app(connection, app_id))
-        known_app(app, url_id, remote_ip)
+    async def authenticate(self, app_id: str, url_id: str, remote_ip: str, blocked_too: bool = False) -> None:
+        """Raise `Refused` unless this app may ask from there; before its parameters are looked at.
+
+        `blocked_too`: an app that may not call may ask this.
+        """
+        now = self._clock.now_ms()
+
+        def work(connection: Connection) -> tuple[Lock | None, App | None]:
+            return find_lock(connection, LockKind.ADDRESS, remote_ip, now), find_app(connection, app_id)
+
+        lock, found = await self._database.read(work)
+        if lock is not None:
+            raise Refused(Refusal.BLOCKED, "ip locked for a time: too many refused requests")
+        app = access.known_app(found, url_id, remote_ip)
+        if not blocked_too:
+            access.check_active(app)
 
     async def accept(self, request: CallRequest, key: IdempotencyKey | None = None) -> Admitted:
         """Admit a request: its call is written, nothing is dialled. Raises `Refused`, nothing is written.
@@ -87,43 +111,107 @@ class Admission:
         """
         return await self._database.write(lambda connection: self._admit(connection, request, key))
 
+    async def examine(self, request: CallRequest) -> Examined:
+        """What `accept` would do, without doing it."""
+        return await self._database.read(lambda connection: self._examine(connection, request))
+
     def _admit(self, connection: Connection, request: CallRequest, key: IdempotencyKey | None) -> Admitted:
         now = self._clock.now_ms()
         if key is not None and (before := _seen(connection, request.app_id, key, now)):
             return before
-        last = request.last_call_id and find_call(connection, request.app_id, request.last_call_id)
-        facts = Facts(
-            request=request,
-            app=find_app(connection, request.app_id),
-            pool=tuple(numbers_of(connection, request.app_id)),
-            trunks=tuple(list_trunks(connection)),
-            engine_ready=self._engine.ready,
-            last_trunk=last[0].trunk.name if last else None,
-        )
-        for check in CHECKS:
-            check(facts)
-        call = self._call(facts, now)
-        state = CallState(call.accepted_at, self._plan(facts, call))
+        examined = self._examine(connection, request)
+        if examined.refused is not None:
+            raise examined.refused
+        call, plan = examined.call, examined.plan
+        assert call is not None
+        assert plan is not None
+        state = CallState(call.accepted_at, plan)
         add_call(connection, call, state)
+        if plan.budget is not None and plan.budget.hold:
+            hold(connection, call.app_id, call.call_id, plan.budget.hold, now)
         if key is not None:
             remember(connection, request.app_id, key, call.call_id, now)
         return Admitted(call, state)
 
-    def _call(self, facts: Facts, now: int) -> Call:
+    def _examine(self, connection: Connection, request: CallRequest) -> Examined:
+        facts = self._gather(connection, request)
+        rule = ""
+        try:
+            for check in CHECKS:
+                rule = check.__name__
+                check(facts)
+            rule = routing.line.__name__
+            call, plan = self._decide(facts)
+        except Refused as refused:
+            refused.rule = rule
+            return Examined(facts, refused=refused)
+        return Examined(facts, call, plan)
+
+    def _gather(self, connection: Connection, request: CallRequest) -> Facts:
+        now = self._clock.now_ms()
+        settings = self._settings
+        app = find_app(connection, request.app_id, lock=True)
+        own = app.settings if app else AppSettings()
+        trunks = tuple(list_trunks(connection))
+        room = {one.name: one.channels - legs_on(connection, one.name) for one in trunks if one.channels}
+        last = request.last_call_id and find_call(connection, request.app_id, request.last_call_id)
+        priced = own.rate_plan is not None
+        return Facts(
+            request=request,
+            call_id=new_call_id(now),
+            app=app,
+            now=now,
+            local=datetime.fromtimestamp(now / 1000, ZoneInfo(own.timezone)),
+            pool=tuple(numbers_of(connection, request.app_id)),
+            trunks=trunks,
+            engine_ready=self._engine.ready,
+            max_talk_s=request.max_talk_s or settings.default_talk_min * 60,
+            callee_ring_s=own.callee_ring_s or settings.callee_ring_s,
+            closed=self._closed(connection, trunks, room, now),
+            room=room,
+            app_locked=find_lock(connection, LockKind.APP, request.app_id, now) is not None,
+            listed=next(
+                (
+                    leg
+                    for leg, number in ((Leg.CALLER, request.caller), (Leg.CALLEE, request.callee))
+                    if is_listed(connection, request.app_id, number, leg, now)
+                ),
+                None,
+            ),
+            usage=_usage(connection, request, own, now),
+            avoid=frozenset({last[0].caller_trunk, last[0].callee_trunk}) if last else frozenset(),
+            caller_rate=find_rate(connection, own.rate_plan, request.caller) if own.rate_plan else None,
+            callee_rate=find_rate(connection, own.rate_plan, request.callee) if own.rate_plan else None,
+            available=find_account(connection, request.app_id).available if priced else 0,
+        )
+
+    def _closed(
+        self, connection: Connection, trunks: Sequence[Trunk], room: dict[str, int], now: int
+    ) -> dict[str, str]:
+        """The trunks that take no call at this moment, and why."""
+        locks = dict.fromkeys(locked(connection, LockKind.TRUNK, now), "locked")
+        full = {name: "full" for name, free in room.items() if free <= 0}
+        down = {one.name: "unreachable" for one in trunks if not self._engine.line(one.name).usable}
+        return down | full | locks
+
+    def _decide(self, facts: Facts) -> tuple[Call, Plan]:
         request, app = facts.request, facts.app
         assert app is not None
-        caller_display, callee_display = choose_display_numbers(facts, self._choose)
-        return Call(
-            call_id=new_call_id(now),
+        shown = display.choose_display_numbers(facts, self._choose)
+        caller_route = routing.route(facts, Leg.CALLER, shown[0])
+        callee_route = routing.route(facts, Leg.CALLEE, shown[1], taken=caller_route[0])
+        call = Call(
+            call_id=facts.call_id,
             app_id=request.app_id,
             request_id=request.request_id,
             caller=request.caller,
             callee=request.callee,
-            caller_display=caller_display,
-            callee_display=callee_display,
-            trunk=choose_trunk(facts),
-            max_talk_s=request.max_talk_s or self._settings.default_talk_min * 60,
-            accepted_at=now,
+            caller_display=shown[0],
+            callee_display=shown[1],
+            caller_trunk=caller_route[0],
+            callee_trunk=callee_route[0],
+            max_talk_s=facts.max_talk_s,
+            accepted_at=facts.now,
             status_mask=request.status_mask,
             status_url=request.status_url or app.status_url,
             cdr_url=request.cdr_url or app.cdr_url,
@@ -134,24 +222,41 @@ class Admission:
             record=request.record,
             recognise_ringing=request.recognise_ringing,
         )
+        return call, self._plan(facts, app.settings, caller_route, callee_route)
 
-    def _plan(self, facts: Facts, call: Call) -> Plan:
+    def _plan(
+        self, facts: Facts, own: AppSettings, caller_route: tuple[str, ...], callee_route: tuple[str, ...]
+    ) -> Plan:
         """The call's limits: the app's own settings where it has any."""
-        settings, app = self._settings, facts.app
-        assert app is not None
-        own = app.settings
+        settings = self._settings
         return Plan(
             dispatch_deadline_s=settings.dispatch_deadline_s,
             caller_ring_s=own.caller_ring_s or settings.caller_ring_s,
-            callee_ring_s=own.callee_ring_s or settings.callee_ring_s,
-            max_talk_s=call.max_talk_s,
+            callee_ring_s=facts.callee_ring_s,
+            max_talk_s=facts.max_talk_s,
             ring_sound=own.ring_sound or settings.ring_sound,
             warn_s=settings.warn_s,
             warn=settings.warn if own.warn is None else own.warn,
             menu=facts.request.menu,
             key_wait_s=settings.key_wait_s,
-            record=call.record,
+            record=facts.request.record,
+            caller_route=caller_route,
+            callee_route=callee_route,
+            paced=tuple(one.name for one in facts.trunks if one.calls_per_second is not None),
+            budget=money.budget(facts),
         )
+
+
+def _usage(connection: Connection, request: CallRequest, own: AppSettings, now: int) -> Usage:
+    """What is compared with a limit; what has none is not counted."""
+    app_id, callee = request.app_id, request.callee
+    per_second, at_once = own.calls_per_second, own.calls_at_once
+    return Usage(
+        live=live_calls(connection, app_id) if at_once is not None else 0,
+        nth_last_at=None if per_second is None else nth_last(connection, app_id, per_second),
+        callee_hour=calls_to(connection, app_id, callee, now - _HOUR_MS) if own.callee_per_hour else 0,
+        callee_day=calls_to(connection, app_id, callee, now - 24 * _HOUR_MS) if own.callee_per_day else 0,
+    )
 
 
 def _seen(connection: Connection, app_id: str, key: IdempotencyKey, now: int) -> Admitted | None:

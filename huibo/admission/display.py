@@ -5,39 +5,68 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from huibo.admission.facts import Facts
+from huibo.admission.routing import may_show, serving
 from huibo.errors import Refusal, Refused
-from huibo.model import DisplayMode
+from huibo.model import AppSettings, DisplayMode, DisplayNumber, Leg
 from huibo.numbers import national
 
 Choose = Callable[[Sequence[str]], str]
+_FIELDS = {Leg.CALLER: "srcDisplayNum", Leg.CALLEE: "dstDisplayNum"}
 
 
-def check_display_numbers(facts: Facts) -> None:
-    """Refuse (-102) a display number that is not the app's, and an app that has none to show."""
-    request, mode = facts.request, _mode(facts)
-    for field, number, passed_through in (
-        ("srcDisplayNum", request.caller_display, mode is DisplayMode.MUTUAL),
-        ("dstDisplayNum", request.callee_display, mode is not DisplayMode.POOL),
-    ):
-        if number is not None and number not in facts.pool:
+def display_numbers(facts: Facts) -> None:
+    """A number that is to be shown is one of the app's, and there is one (-102)."""
+    pool = {number.number for number in facts.pool}
+    for leg, field in _FIELDS.items():
+        wanted = asked(facts, leg)
+        if wanted is not None and wanted not in pool:
             raise Refused(Refusal.DISPLAY_NUMBER, f"{field}: not a number of this appId")
-        if number is None and not passed_through and not facts.pool:
+        if wanted is not None or _passed_through(facts, leg):
+            continue
+        if _settings(facts).display is DisplayMode.FIXED:
+            raise Refused(Refusal.DISPLAY_NUMBER, f"{field}: this appId has no fixed number")
+        if not pool:
             raise Refused(Refusal.DISPLAY_NUMBER, f"{field}: this appId has no numbers")
+
+
+def asked(facts: Facts, leg: Leg) -> str | None:
+    """The number that the request, or else the app's fixed choice, names for a leg."""
+    request, own = facts.request, _settings(facts)
+    named = request.caller_display if leg is Leg.CALLER else request.callee_display
+    if named is None and own.display is DisplayMode.FIXED:
+        first, second = own.caller_number, own.callee_number
+        named = (first or second) if leg is Leg.CALLER else (second or first)
+    return named
 
 
 def choose_display_numbers(facts: Facts, choose: Choose) -> tuple[str, str]:
     """What the caller's and the callee's phone show, in national digits.
 
-    The requested numbers, else by the app's mode the other party's own or one of the pool.
+    The requested numbers, else by the app's mode: the other party's own, the fixed ones, or one of the pool
+    that a trunk to the number may show.
     """
-    request, mode = facts.request, _mode(facts)
-    caller, callee = request.caller_display, request.callee_display
-    if caller is None:
-        caller = national(request.callee) if mode is DisplayMode.MUTUAL else choose(facts.pool)
-    if callee is None:
-        callee = choose(facts.pool) if mode is DisplayMode.POOL else national(request.caller)
-    return caller, callee
+    return _shown(facts, Leg.CALLER, choose), _shown(facts, Leg.CALLEE, choose)
 
 
-def _mode(facts: Facts) -> DisplayMode:
-    return facts.app.settings.display if facts.app else DisplayMode.POOL
+def _shown(facts: Facts, leg: Leg, choose: Choose) -> str:
+    if (number := asked(facts, leg)) is not None:
+        return number
+    if _passed_through(facts, leg):
+        return national(facts.request.callee if leg is Leg.CALLER else facts.request.caller)
+    return choose([number.number for number in _showable(facts, leg)])
+
+
+def _showable(facts: Facts, leg: Leg) -> Sequence[DisplayNumber]:
+    """The numbers of the pool that can be shown on a trunk that takes the leg; all, where there is none."""
+    trunks = serving(facts, leg)
+    fit = [number for number in facts.pool if any(may_show(trunk, number) for trunk in trunks)]
+    return fit or facts.pool
+
+
+def _passed_through(facts: Facts, leg: Leg) -> bool:
+    mode = _settings(facts).display
+    return mode is DisplayMode.MUTUAL or (mode is DisplayMode.CALLEE and leg is Leg.CALLEE)
+
+
+def _settings(facts: Facts) -> AppSettings:
+    return facts.app.settings if facts.app else AppSettings()

@@ -6,17 +6,48 @@ Plain data. Checks are functions of it, so that none of them does I/O.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from huibo.model import App, CallRequest, Trunk
+from huibo.model import App, CallRequest, DisplayNumber, Leg, Trunk
+from huibo.rating import Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much of its limits an app has used; a count is 0 where there is no limit to compare it with.
+
+    `nth_last_at`: when the last call but (limit - 1) was accepted, UNIX ms.
+    """
+
+    live: int = 0
+    nth_last_at: int | None = None
+    callee_hour: int = 0
+    callee_day: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`pool`: the app's display numbers. `trunks`: all trunks, the one to be tried first in front."""
+    """`pool`: the app's display numbers. `trunks`: all trunks; `closed`: those that take no call now,
+    and why; `room`: the free channels of those that count them.
+    `now`: UNIX ms; `local`: the same in the app's time zone. `available`: what the app can spend, 1/1000 fen.
+    """
 
     request: CallRequest
+    call_id: str  # what chance among equal trunks hangs on
     app: App | None
-    pool: tuple[str, ...]
+    now: int
+    local: datetime
+    pool: tuple[DisplayNumber, ...]
     trunks: tuple[Trunk, ...]
     engine_ready: bool
-    last_trunk: str | None = None  # the line to be avoided if there is another
+    max_talk_s: int
+    callee_ring_s: int
+    closed: dict[str, str]
+    room: dict[str, int]
+    app_locked: bool = False
+    listed: Leg | None = None  # which party is on the blacklist
+    usage: Usage = Usage()
+    avoid: frozenset[str] = frozenset()  # the trunks of the last call: others go first
+    caller_rate: Rate | None = None
+    callee_rate: Rate | None = None
+    available: int = 0

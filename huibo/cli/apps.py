@@ -89,7 +89,9 @@ def show(app_id: str, as_json: AsJson = False) -> None:
     app = read(lambda connection: catalog.find_app(connection, app_id))
     if app is None:
         raise unknown("app", app_id)
-    shown = asdict(app) | {"numbers": read(lambda connection: catalog.numbers_of(connection, app_id))}
+    shown = asdict(app) | {
+        "numbers": [n.number for n in read(lambda connection: catalog.numbers_of(connection, app_id))]
+    }
     if not as_json:
         own = shown.pop("settings")
         warned = {legs: word for word, legs in _WARNED.items()}

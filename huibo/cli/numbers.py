@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from huibo.cli.output import AsJson, Failed, one, read, remove, say, table, unknown, write
 from huibo.clock import Clock
+from huibo.model import DisplayNumber
 from huibo.storage import catalog
 
 commands = typer.Typer(no_args_is_help=True, help="Display numbers: what phones show.")
@@ -21,7 +23,8 @@ def add(
     """Add a display number."""
     if not (number.isascii() and number.isdigit() and 3 <= len(number) <= 20):
         raise Failed(f"{number}: a display number is 3 to 20 digits, e.g. 02131264133")
-    write(lambda connection: catalog.add_number(connection, number, tuple(app or ()), Clock().now_ms()))
+    added = DisplayNumber(number, apps=tuple(app or ()))
+    write(lambda connection: catalog.add_number(connection, added, Clock().now_ms()))
     say(f"number {number} added")
 
 
@@ -31,18 +34,18 @@ def show_all(as_json: AsJson = False) -> None:
     found = read(catalog.list_numbers)
     table(
         ("number", "apps"),
-        [(number, ", ".join(apps)) for number, apps in found],
-        [{"number": number, "apps": apps} for number, apps in found] if as_json else None,
+        [(n.number, ", ".join(n.apps)) for n in found],
+        [asdict(n) for n in found] if as_json else None,
     )
 
 
 @commands.command("show")
 def show(number: str, as_json: AsJson = False) -> None:
     """Show one display number."""
-    found = dict(read(catalog.list_numbers))
-    if number not in found:
+    found = read(lambda connection: catalog.find_number(connection, number))
+    if found is None:
         raise unknown("number", number)
-    one({"number": number, "apps": found[number]}, as_json)
+    one(asdict(found), as_json)
 
 
 @commands.command("remove")

@@ -42,8 +42,8 @@ def show_all(as_json: AsJson = False) -> None:
     """List the trunks, the one used first in front."""
     trunks = read(catalog.list_trunks)
     table(
-        ("name", "address", "codecs", "username", "priority", "in use"),
-        [(t.name, f"{t.host}:{t.port}", t.codecs, t.username, t.priority, t.enabled) for t in trunks],
+        ("name", "address", "codecs", "username", "priority", "state"),
+        [(t.name, f"{t.host}:{t.port}", t.codecs, t.username, t.priority, t.state.value) for t in trunks],
         [_shown(t) for t in trunks] if as_json else None,
     )
 

@@ -18,8 +18,9 @@ from huibo.engine.events import (
     LegRinging,
     PlayEnded,
 )
-from huibo.errors import ending_of
+from huibo.errors import ending_of, proves_silence
 from huibo.flow import menu
+from huibo.flow.settle import talk_limit_s
 from huibo.flow.state import (
     CallState,
     Cancel,
@@ -29,6 +30,9 @@ from huibo.flow.state import (
     Event,
     GuardTalk,
     HangUp,
+    LegState,
+    LineBusy,
+    LineFree,
     MenuState,
     PreparePrompts,
     PromptsFailed,
@@ -39,10 +43,14 @@ from huibo.flow.state import (
 )
 from huibo.flow.turn import GUARD_MARGIN_S, Turn
 from huibo.model import CancelUnless, EndReason, Leg, Moment, Prompts, RingSound
+from huibo.rating import affordable_lead_s
 
 RELEASE_S = (
     30  # a leg that we asked to end and that says nothing for so long is asked again, then written off
 )
+
+
+_LONGEST_LEAD_S = 3600  # longer than any menu and any ringing
 
 
 def step(call_id: str, state: CallState, event: Event) -> tuple[CallState, list[Command]]:
@@ -65,8 +73,15 @@ def step(call_id: str, state: CallState, event: Event) -> tuple[CallState, list[
             _tick(turn, at)
         case Cancel(at, unless):
             _cancel(turn, at, unless)
+        case LineFree(leg, trunk, at):
+            if state.leg(leg).waiting and state.trunk(leg) == trunk:
+                turn.dial_now(leg, at)
+        case LineBusy(leg, trunk, at):
+            if state.leg(leg).waiting and state.trunk(leg) == trunk:
+                _not_taken(turn, leg, at, EndReason.TRUNK_DOWN)
         case DialFailed(leg, at):
-            turn.end(leg, at, state.leg(leg).leaving or EndReason.TRUNK_DOWN)
+            if state.leg(leg).alive:
+                _not_taken(turn, leg, at, state.leg(leg).leaving or EndReason.TRUNK_DOWN)
         case EngineGone(at):
             for leg in Leg:
                 turn.end(leg, at, EndReason.LOST)
@@ -83,28 +98,45 @@ def deadlines(state: CallState) -> list[int]:
         return []
     if state.caller.dialled_at is None:
         return [_dispatch_due(state)]
-    due = [_talk_due(state), _warn_due(state), menu.deadline(state)]
+    due = [_talk_due(state), _warn_due(state), _credit_due(state), menu.deadline(state)]
     due += [_release_due(state, leg) for leg in Leg]
     due += [_ring_due(state, leg) for leg in Leg]
     return [at for at in due if at is not None]
 
 
 def _start(turn: Turn, at: int) -> None:
+    """Dial the caller, or go on waiting for a trunk after a restart."""
     state = turn.state
     if state.caller.dialled_at is not None:
+        if state.callee.waiting:
+            turn.dial(Leg.CALLEE, at)
         return
     if at >= _dispatch_due(state):
         turn.end_undialled(at, EndReason.EXPIRED)
     elif state.plan.menu is not None and state.menu is None:
         turn.do(PreparePrompts(state.plan.menu))
     else:
-        turn.dial_caller(at, menu_s=menu.longest_s(state, state.menu.prompts) if state.menu else 0)
+        turn.dial(Leg.CALLER, at)
 
 
 def _prompts_ready(turn: Turn, at: int, prompts: Prompts) -> None:
     if turn.state.caller.dialled_at is None:
         turn.state = replace(turn.state, menu=MenuState(prompts))
         _start(turn, at)
+
+
+def _not_taken(turn: Turn, leg: Leg, at: int, reason: EndReason, sip_code: int | None = None) -> None:
+    """The trunk has not taken a leg, and certainly no phone rang: on to the next trunk, or the leg's end."""
+    state = turn.state
+    one, more = state.leg(leg), len(state.plan.route(leg)) > len(state.leg(leg).tried) + 1
+    in_time = leg is Leg.CALLEE or at < _dispatch_due(state)  # nobody is rung long after the click
+    if more and in_time and one.leaving is None:
+        turn.give_up_trunk(leg, at, reason, sip_code)
+        return
+    if sip_code is None and one.tried and one.leaving is None:  # what the carriers said tells more
+        last = one.tried[-1]
+        reason, sip_code = last.reason, last.sip_code
+    turn.end(leg, at, reason, sip_code)
 
 
 def _tick(turn: Turn, at: int) -> None:
@@ -117,8 +149,12 @@ def _tick(turn: Turn, at: int) -> None:
         turn.state = replace(turn.state, warned=True)
         turn.do(*(Warn(leg) for leg in turn.state.plan.warn))
     if _passed(_talk_due(turn.state), at):
-        turn.leave(Leg.CALLEE, at, EndReason.MAX_DURATION)
-        turn.leave(Leg.CALLER, at, EndReason.MAX_DURATION)
+        reason = _limit_reason(turn.state)
+        turn.leave(Leg.CALLEE, at, reason)
+        turn.leave(Leg.CALLER, at, reason)
+    if _passed(_credit_due(turn.state), at):
+        for leg in (Leg.CALLEE, Leg.CALLER):
+            turn.leave(leg, at, EndReason.NO_CREDIT)
     for leg in Leg:
         if _passed(_release_due(turn.state, leg), at):
             turn.do(HangUp(leg))
@@ -151,6 +187,8 @@ def _leg_event(turn: Turn, event: LegEvent) -> None:
     if record.invited_at is None and _proves_the_invite(event):
         turn.record(leg, invited_at=event.at)
         turn.tell(leg, Moment.INVITED, event.at)
+    if isinstance(event, LegRinging | LegEarlyMedia):
+        turn.change(leg, progress=True)
     match event:
         case LegRinging() if record.ringing_at is None and record.answered_at is None:
             turn.record(leg, ringing_at=event.at)
@@ -167,7 +205,16 @@ def _leg_event(turn: Turn, event: LegEvent) -> None:
         case KeyPressed() if leg is Leg.CALLER and record.answered_at is not None:
             menu.on_key(turn, event)
         case LegEnded():
-            turn.end(leg, event.at, _reason(turn.state, event), event.sip_code)
+            reason = _reason(turn.state, event)
+            if _no_phone_rang(turn.state.leg(leg), event):
+                _not_taken(turn, leg, event.at, reason, event.sip_code)
+            else:
+                turn.end(leg, event.at, reason, event.sip_code)
+
+
+def _no_phone_rang(leg: LegState, event: LegEnded) -> bool:
+    silent = not leg.progress and not leg.answered and event.why is None
+    return silent and proves_silence(event.sip_code)
 
 
 def _proves_the_invite(event: LegEvent) -> bool:
@@ -184,11 +231,11 @@ def _answered(turn: Turn, leg: Leg, at: int) -> None:
         return  # the answer crossed our CANCEL; the hang-up that was asked for ends it
     if leg is Leg.CALLEE:
         turn.stop_ringback()
-        turn.do(GuardTalk(turn.state.plan.max_talk_s + GUARD_MARGIN_S))
+        turn.do(GuardTalk(talk_limit_s(turn.state) + GUARD_MARGIN_S))
     elif turn.state.menu is not None:
         menu.begin(turn, at)
     else:
-        turn.dial_callee(at)
+        turn.dial(Leg.CALLEE, at)
 
 
 def _lets_through(state: CallState) -> bool:
@@ -210,10 +257,15 @@ def _reason(state: CallState, event: LegEnded) -> EndReason:
         return event.why
     if not leg.answered:
         return ending_of(event.sip_code, rang=leg.record.ringing_at is not None)
-    answered_at, limit_ms = state.callee.record.answered_at, state.plan.max_talk_s * 1000
+    answered_at, limit_ms = state.callee.record.answered_at, talk_limit_s(state) * 1000
     if answered_at is not None and event.at >= answered_at + limit_ms:
-        return EndReason.MAX_DURATION  # the engine's own limit came first
+        return _limit_reason(state)  # the engine's own limit came first
     return EndReason.HUNG_UP
+
+
+def _limit_reason(state: CallState) -> EndReason:
+    agreed = talk_limit_s(state) == state.plan.max_talk_s
+    return EndReason.MAX_DURATION if agreed else EndReason.NO_CREDIT
 
 
 def _dispatch_due(state: CallState) -> int:
@@ -224,13 +276,24 @@ def _talk_due(state: CallState) -> int | None:
     answered_at = state.callee.record.answered_at
     if not state.talking or answered_at is None or state.callee.leaving or state.caller.leaving:
         return None
-    return answered_at + state.plan.max_talk_s * 1000
+    return answered_at + talk_limit_s(state) * 1000
+
+
+def _credit_due(state: CallState) -> int | None:
+    """Until when the caller may wait for the callee: after that not even a first word would be paid for."""
+    caller, budget, at = state.caller, state.plan.budget, state.caller.record.answered_at
+    if at is None or not caller.alive or caller.leaving or state.callee.answered:
+        return None
+    if budget is None or budget.hold is None:
+        return None
+    longest_s = affordable_lead_s(budget, budget.hold, _LONGEST_LEAD_S)
+    return at + longest_s * 1000 if longest_s < _LONGEST_LEAD_S else None
 
 
 def _warn_due(state: CallState) -> int | None:
     end = _talk_due(state)
     plan = state.plan
-    if end is None or state.warned or not plan.warn or not 0 < plan.warn_s < plan.max_talk_s:
+    if end is None or state.warned or not plan.warn or not 0 < plan.warn_s < talk_limit_s(state):
         return None
     return end - plan.warn_s * 1000
 

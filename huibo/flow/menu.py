@@ -6,26 +6,16 @@ off, then a while to think. A key does what the menu says; too many replays end 
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from huibo.engine.events import KeyPressed, PlayEnded
 from huibo.flow.state import CallState, MenuStage, MenuState, Play, StopPlay
 from huibo.flow.turn import Turn
-from huibo.model import Choice, EndReason, Leg, Prompts
+from huibo.model import Choice, EndReason, Leg
 
 _OVERDUE_MS = 5000  # an end that has not been reported so long after it must have been
 _IN_PLAY = (MenuStage.NOTICE, MenuStage.PROMPT)
 _TAKES_KEYS = (MenuStage.PROMPT, MenuStage.WAITING)
-
-
-def longest_s(state: CallState, prompts: Prompts) -> int:
-    """The longest that the menu can take, in whole seconds."""
-    plan = state.plan
-    if plan.menu is None:
-        return 0
-    once = prompts.prompt_s + plan.key_wait_s
-    return math.ceil(prompts.notice_s + once * (1 + plan.menu.repeats))
 
 
 def begin(turn: Turn, at: int) -> None:
@@ -54,7 +44,7 @@ def on_key(turn: Turn, event: KeyPressed) -> None:
     match plan.choice(event.key):
         case Choice.CONNECT:
             _set(turn, stage=MenuStage.OVER)
-            turn.dial_callee(event.at)
+            turn.dial(Leg.CALLEE, event.at)
         case Choice.REPLAY:
             _replay(turn, event.at)
         case Choice.RELEASE:

@@ -7,8 +7,9 @@ the engine for a dial twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection
@@ -29,10 +30,13 @@ from huibo.flow.state import (
     Finish,
     GuardTalk,
     HangUp,
+    LineBusy,
+    LineFree,
     Play,
     PreparePrompts,
     PromptsFailed,
     PromptsReady,
+    Seize,
     StartRingback,
     StopPlay,
     StopRingback,
@@ -42,7 +46,7 @@ from huibo.flow.state import (
     Warn,
 )
 from huibo.model import Call, CallResult, CancelUnless, Cdr, Leg, Menu, Push
-from huibo.ports import Engine, Notifier, PromptMaker
+from huibo.ports import Engine, Lines, Notifier, PromptMaker
 from huibo.storage.calls import save_step
 from huibo.storage.database import Database
 from huibo.storage.recordings import add_recording
@@ -59,6 +63,7 @@ class Services:
     engine: Engine
     database: Database
     clock: Clock
+    lines: Lines
     notifier: Notifier
     prompts: PromptMaker
     pushes_owed: Callable[[], None]  # tells the deliverer that there is something to do
@@ -74,7 +79,7 @@ class CallRunner:
         self._services = services
         self._mailbox: asyncio.Queue[Event] = asyncio.Queue()
         self._asked: list[tuple[Cancel, asyncio.Future[bool | None]]] = []
-        self._preparing: asyncio.Task[None] | None = None
+        self._beside: set[asyncio.Task[None]] = set()
         self._log = log.bind(call=call.call_id)
 
     def post(self, event: Event) -> None:
@@ -95,8 +100,8 @@ class CallRunner:
                 await self._take(event)
                 self._answer(event)
         finally:
-            if self._preparing is not None:
-                self._preparing.cancel()
+            for task in self._beside:
+                task.cancel()
             for _, answer in self._asked:
                 if not answer.done():
                     answer.set_result(None)
@@ -182,7 +187,9 @@ class CallRunner:
                 case Tell() | TellKey():
                     pass  # stored with the step: the deliverer does the rest
                 case PreparePrompts(menu):
-                    self._preparing = asyncio.create_task(self._prepare(menu))
+                    self._aside(self._prepare(menu))
+                case Seize(leg, trunk):
+                    self._aside(self._seize(leg, trunk))
                 case _:
                     await self._ask_engine(command)
         except OutcomeUnknown as error:
@@ -208,13 +215,28 @@ class CallRunner:
         else:
             self.post(PromptsReady(self._services.clock.now_ms(), prompts))
 
+    async def _seize(self, leg: Leg, trunk: str) -> None:
+        """Beside the mailbox: a cancel or a hang-up is not to wait for a trunk."""
+        try:
+            await self._services.lines.seize(trunk)
+        except EngineError as error:
+            self._log.warning("trunk not seized", trunk=trunk, reason=str(error))
+            self.post(LineBusy(leg, trunk, self._services.clock.now_ms()))
+        else:
+            self.post(LineFree(leg, trunk, self._services.clock.now_ms()))
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
     async def _ask_engine(self, command: EngineCommand) -> None:
         engine, call_id = self._services.engine, self.call.call_id
         match command:
-            case DialCaller(ring_s, guard_s):
-                await engine.dial_caller(self.call, ring_s, guard_s)
-            case DialCallee(ring_s, guard_s, record):
-                await engine.dial_callee(self.call, ring_s, guard_s, record)
+            case DialCaller(trunk, ring_s, guard_s):
+                await engine.dial_caller(self.call, trunk, ring_s, guard_s)
+            case DialCallee(trunk, ring_s, guard_s, record, again):
+                await engine.dial_callee(self.call, trunk, ring_s, guard_s, record, again)
             case Play(path, turn):
                 await engine.play(call_id, turn, path)
             case StopPlay(turn):

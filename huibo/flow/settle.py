@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from huibo.flow.state import CallState
 from huibo.model import CallResult, Cdr, EndReason, LegRecord
+from huibo.rating import affordable_s, cost
 
 _PLATFORM_FAILED = {EndReason.LOST, EndReason.EXPIRED, EndReason.PROMPT_FAILED}
 
@@ -23,7 +24,18 @@ def cdr_of(call_id: str, state: CallState) -> Cdr:
         result=result_of(caller, callee),
         talk_s=_talk_s(callee, state.ended_at) if _talked(caller, callee) else 0,
         billed_s=_billed_s(caller, callee, state.ended_at) if _talked(caller, callee) else 0,
+        charge=_charge(state) if _talked(caller, callee) else 0,
     )
+
+
+def talk_limit_s(state: CallState) -> int:
+    """How long the parties may talk: as agreed, or as far as what is held for the call pays for it."""
+    plan, caller, callee = state.plan, state.caller.record, state.callee.record
+    budget = plan.budget
+    if budget is None or budget.hold is None or caller.answered_at is None or callee.answered_at is None:
+        return plan.max_talk_s
+    lead_ms = max(0, callee.answered_at - caller.answered_at)
+    return affordable_s(budget, budget.hold, plan.max_talk_s, lead_ms)
 
 
 def result_of(caller: LegRecord, callee: LegRecord) -> CallResult:
@@ -48,6 +60,20 @@ def _talked(caller: LegRecord, callee: LegRecord) -> bool:
 def _talk_s(callee: LegRecord, ended_at: int) -> int:
     assert callee.answered_at is not None
     return -(-max(0, ended_at - callee.answered_at) // 1000)
+
+
+def _charge(state: CallState) -> int:
+    """What a conversation costs, up to its limit, never more than was held: a late end is ours to pay."""
+    budget, caller, callee = state.plan.budget, state.caller.record, state.callee.record
+    if budget is None:
+        return 0
+    assert caller.answered_at is not None
+    assert callee.answered_at is not None
+    ends = [record.ended_at for record in (caller, callee) if record.ended_at is not None]
+    talk_ms = min(max(0, min(ends) - callee.answered_at), talk_limit_s(state) * 1000)
+    lead_ms = max(0, callee.answered_at - caller.answered_at)
+    price = cost(budget, lead_ms + talk_ms, talk_ms)
+    return price if budget.hold is None else min(price, budget.hold)
 
 
 def _billed_s(caller: LegRecord, callee: LegRecord, ended_at: int) -> int:

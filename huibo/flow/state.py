@@ -10,7 +10,19 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from huibo.engine.events import LegEvent
-from huibo.model import CancelUnless, Cdr, EndReason, Leg, LegRecord, Menu, Prompts, Report, RingSound
+from huibo.model import (
+    Attempt,
+    CancelUnless,
+    Cdr,
+    EndReason,
+    Leg,
+    LegRecord,
+    Menu,
+    Prompts,
+    Report,
+    RingSound,
+)
+from huibo.rating import Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +39,13 @@ class Plan:
     menu: Menu | None = None
     key_wait_s: int = 5  # how long the caller may think after the prompt
     record: bool = False
+    caller_route: tuple[str, ...] = ()  # trunks, in the order in which they are tried
+    callee_route: tuple[str, ...] = ()
+    paced: tuple[str, ...] = ()  # those of them that bound their calls per second
+    budget: Budget | None = None  # what the call costs, None: nothing
+
+    def route(self, leg: Leg) -> tuple[str, ...]:
+        return self.caller_route if leg is Leg.CALLER else self.callee_route
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +56,9 @@ class LegState:
     dialled_at: int | None = None  # set before the engine is asked: from here on it is never asked again
     leaving: EndReason | None = None  # we have asked for its end, and why
     leaving_at: int | None = None
+    waiting: bool = False  # for its trunk to have room; nothing is dialled
+    progress: bool = False  # a 18x came: the phone may have rung
+    tried: tuple[Attempt, ...] = ()  # over the trunks of its route so far, in vain
 
     @property
     def alive(self) -> bool:
@@ -85,6 +107,11 @@ class CallState:
     def leg(self, leg: Leg) -> LegState:
         return self.caller if leg is Leg.CALLER else self.callee
 
+    def trunk(self, leg: Leg) -> str | None:
+        """The trunk that the leg is on or is to be tried on; None when its route is at its end."""
+        route, tried = self.plan.route(leg), len(self.leg(leg).tried)
+        return route[tried] if tried < len(route) else None
+
     def with_leg(self, leg: Leg, changed: LegState) -> CallState:
         return replace(self, caller=changed) if leg is Leg.CALLER else replace(self, callee=changed)
 
@@ -128,6 +155,24 @@ class DialFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class LineFree:
+    """The trunk that a leg waits for takes it now."""
+
+    leg: Leg
+    trunk: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineBusy:
+    """The trunk that a leg waits for does not take it."""
+
+    leg: Leg
+    trunk: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class PromptsReady:
     """The menu's prompts can be played."""
 
@@ -157,25 +202,50 @@ class EngineGone:
     at: int
 
 
-Event = LegEvent | Start | Tick | DialFailed | EngineGone | PromptsReady | PromptsFailed | Cancel
+Event = (
+    LegEvent
+    | Start
+    | Tick
+    | DialFailed
+    | LineFree
+    | LineBusy
+    | EngineGone
+    | PromptsReady
+    | PromptsFailed
+    | Cancel
+)
 
 
 # Commands
 
 
 @dataclass(frozen=True, slots=True)
+class Seize:
+    """Wait for a trunk to have room for a leg; `LineFree` or `LineBusy` follows."""
+
+    leg: Leg
+    trunk: str
+
+
+@dataclass(frozen=True, slots=True)
 class DialCaller:
+    trunk: str
     ring_s: int
     guard_s: int
 
 
 @dataclass(frozen=True, slots=True)
 class DialCallee:
-    """Bridge the caller and dial the callee; with `record`, record what they say from here on."""
+    """Bridge the caller and dial the callee; with `record`, record what they say from here on.
 
+    `again`: after another trunk, so that the bridge and the recording may be there.
+    """
+
+    trunk: str
     ring_s: int
     guard_s: int
     record: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,4 +325,4 @@ class Finish:
 EngineCommand = (
     DialCaller | DialCallee | StartRingback | StopRingback | GuardTalk | HangUp | Play | StopPlay | Warn
 )
-Command = EngineCommand | PreparePrompts | Tell | TellKey | Finish
+Command = EngineCommand | Seize | PreparePrompts | Tell | TellKey | Finish

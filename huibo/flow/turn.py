@@ -4,6 +4,7 @@ every part of the machine is made of. Pure; decides nothing by itself.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from huibo.errors import moment_of
@@ -16,14 +17,16 @@ from huibo.flow.state import (
     Finish,
     HangUp,
     LegState,
+    Seize,
     StartRingback,
     StopRingback,
     Tell,
     TellKey,
 )
-from huibo.model import EndReason, Leg, Moment, Report
+from huibo.model import Attempt, EndReason, Leg, Moment, Report
 
 GUARD_MARGIN_S = 2  # the engine's own limits come this much later than ours
+TRUNK_SILENT_S = 32  # a carrier that answers nothing at all is given up by then (RFC 3261, timer B)
 _SIP_REQUEST_TIMEOUT = 408
 _SIP_REQUEST_TERMINATED = 487
 
@@ -39,18 +42,34 @@ class Turn:
     def do(self, *commands: Command) -> None:
         self.commands += commands
 
-    def dial_caller(self, at: int, menu_s: int) -> None:
-        plan = self.state.plan
-        guard_s = plan.caller_ring_s + menu_s + plan.callee_ring_s + plan.max_talk_s + GUARD_MARGIN_S
-        self.change(Leg.CALLER, dialled_at=at)
-        self.do(DialCaller(plan.caller_ring_s, guard_s))
+    def dial(self, leg: Leg, at: int) -> None:
+        """Dial a leg over the next trunk of its route, or wait until that has room for it."""
+        trunk, one = self.state.trunk(leg), self.state.leg(leg)
+        if trunk is not None and (one.tried or trunk in self.state.plan.paced):
+            self.change(leg, waiting=True)
+            self.do(Seize(leg, trunk))
+        else:
+            self.dial_now(leg, at)
 
-    def dial_callee(self, at: int) -> None:
-        plan = self.state.plan
+    def dial_now(self, leg: Leg, at: int) -> None:
+        plan, trunk = self.state.plan, self.state.trunk(leg) or ""
         guard_s = plan.callee_ring_s + plan.max_talk_s + GUARD_MARGIN_S
-        self.change(Leg.CALLEE, dialled_at=at)
-        self.do(DialCallee(plan.callee_ring_s, guard_s, plan.record))
+        again = bool(self.state.leg(leg).tried)
+        self.change(leg, dialled_at=at, waiting=False, progress=False)
+        if leg is Leg.CALLER:
+            before_s = plan.caller_ring_s + longest_menu_s(self.state)
+            before_s += TRUNK_SILENT_S * (len(plan.callee_route) - 1) if plan.callee_route else 0
+            self.do(DialCaller(trunk, plan.caller_ring_s, before_s + guard_s))
+            return
+        self.do(DialCallee(trunk, plan.callee_ring_s, guard_s, plan.record, again))
         self.start_ringback()
+
+    def give_up_trunk(self, leg: Leg, at: int, reason: EndReason, sip_code: int | None = None) -> None:
+        """The trunk did not take the leg and no phone rang: on to the next one of its route."""
+        one = self.state.leg(leg)
+        attempt = Attempt(self.state.trunk(leg) or "", at, reason, sip_code)
+        self.change(leg, dialled_at=None, waiting=False, tried=(*one.tried, attempt))
+        self.dial(leg, at)
 
     def leave(self, leg: Leg, at: int, reason: EndReason) -> None:
         """Ask for the end of a leg, once."""
@@ -62,8 +81,9 @@ class Turn:
     def end(self, leg: Leg, at: int, reason: EndReason, sip_code: int | None = None) -> None:
         """The leg is gone: record and report it, and let go of the other one."""
         state = self.state.leg(leg)
-        if not state.alive:
+        if not state.alive and not state.waiting:
             return
+        self.change(leg, waiting=False)
         code = None if state.answered else _code(reason, state, sip_code)
         self.record(leg, ended_at=at, reason=reason, sip_code=code)
         self.tell(leg, moment_of(reason, state.answered), at, code)
@@ -111,6 +131,16 @@ class Turn:
     def _next_seq(self) -> int:
         self.state = replace(self.state, told=self.state.told + 1)
         return self.state.told
+
+
+def longest_menu_s(state: CallState) -> int:
+    """The longest that the menu can take, in whole seconds."""
+    menu = state.plan.menu
+    if menu is None or state.menu is None:
+        return 0
+    prompts = state.menu.prompts
+    once = prompts.prompt_s + state.plan.key_wait_s
+    return math.ceil(prompts.notice_s + once * (1 + menu.repeats))
 
 
 def _code(reason: EndReason, leg: LegState, sip_code: int | None) -> int | None:

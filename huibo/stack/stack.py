@@ -25,7 +25,7 @@ from huibo import config
 from huibo.clock import Clock
 from huibo.engine.install.binary import Asterisk
 from huibo.engine.install.instance import Instance, render
-from huibo.model import App, Trunk
+from huibo.model import App, DisplayNumber, Trunk
 from huibo.sandbox.carrier import Carrier
 from huibo.stack import folders, ports
 from huibo.stack.children import Child, ChildFailed, keep_alive
@@ -244,7 +244,7 @@ class Stack:
             if catalog.find_app(connection, DEMO_APP.app_id) is None:
                 catalog.add_app(connection, DEMO_APP, now)
                 for number in DEMO_NUMBERS:
-                    catalog.add_number(connection, number, (DEMO_APP.app_id,), now)
+                    catalog.add_number(connection, DisplayNumber(number, apps=(DEMO_APP.app_id,)), now)
             catalog.remove_trunk(connection, "sandbox")
             catalog.add_trunk(connection, Trunk("sandbox", "127.0.0.1", self.carrier.sip_port), now)
         engine.dispose()

@@ -14,24 +14,28 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, RowMapping, Select, bindparam, insert, select, update
 
 from huibo.flow.state import CallState
-from huibo.model import Call, CallResult, Cdr, EndReason, LegRecord, Push, Trunk
-from huibo.storage.catalog import trunk_of
+from huibo.model import Call, CallResult, Cdr, EndReason, Leg, LegRecord, Push
+from huibo.storage.accounts import settle
 from huibo.storage.outbox import add_pushes
-from huibo.storage.tables import calls, cdrs, trunks
+from huibo.storage.tables import calls, cdrs
 
 _state_json = TypeAdapter(CallState)
 
 _save = (
     update(calls)
     .where(calls.c.call_id == bindparam("id"))
-    .values(state=bindparam("state"), ended_at=bindparam("ended_at"))
+    .values(
+        state=bindparam("state"),
+        ended_at=bindparam("ended_at"),
+        caller_trunk=bindparam("caller_on"),
+        callee_trunk=bindparam("callee_on"),
+    )
 )
 
 
 def add_call(connection: Connection, call: Call, state: CallState) -> None:
     """Write a call that has just been accepted."""
     row = {column.name: getattr(call, column.name) for column in calls.c if hasattr(call, column.name)}
-    row["trunk"] = call.trunk.name
     row["state"] = _dump(state)
     connection.execute(insert(calls), row)
 
@@ -39,26 +43,34 @@ def add_call(connection: Connection, call: Call, state: CallState) -> None:
 def save_step(
     connection: Connection, call: Call, state: CallState, owed: Sequence[Push], cdr: Cdr | None, at: int
 ) -> None:
-    """Write the state after a step, the pushes that it owes and, with the last step, the CDR."""
-    connection.execute(_save, {"id": call.call_id, "state": _dump(state), "ended_at": state.ended_at})
+    """Write the state after a step, the pushes that it owes and, with the last, the CDR and the charge."""
+    values = {
+        "id": call.call_id,
+        "state": _dump(state),
+        "ended_at": state.ended_at,
+        "caller_on": state.trunk(Leg.CALLER) or call.caller_trunk,
+        "callee_on": state.trunk(Leg.CALLEE) or call.callee_trunk,
+    }
+    connection.execute(_save, values)
     if cdr is not None:
         connection.execute(insert(cdrs), _cdr_row(call, cdr))
+        budget = state.plan.budget
+        if budget is not None:
+            settle(connection, call.app_id, call.call_id, budget.hold or 0, cdr.charge, at)
     add_pushes(connection, owed, at)
 
 
 def unfinished(connection: Connection) -> list[tuple[Call, CallState]]:
     """All calls that have no end yet, the oldest first."""
     query = select(calls).where(calls.c.ended_at.is_(None)).order_by(calls.c.accepted_at)
-    rows = connection.execute(query).mappings().all()
-    lines = {row["name"]: trunk_of(row) for row in connection.execute(select(trunks)).mappings()}
-    return [(_call(row, lines), _state(row)) for row in rows]
+    return [(_call(row), _state(row)) for row in connection.execute(query).mappings()]
 
 
 def find_call(connection: Connection, app_id: str, call_id: str) -> tuple[Call, CallState] | None:
     """A call of this app, and how far it is; None when the app has no such call."""
     query = select(calls).where(calls.c.call_id == call_id, calls.c.app_id == app_id)
     row = connection.execute(query).mappings().first()
-    return (_call(row, {}), _state(row)) if row else None
+    return (_call(row), _state(row)) if row else None
 
 
 def find_record(connection: Connection, app_id: str, call_id: str) -> tuple[Call, Cdr] | None:
@@ -105,7 +117,7 @@ def _records(app_id: str) -> Select[Any]:
 
 
 def _record(row: RowMapping) -> tuple[Call, Cdr]:
-    return _call(row, {}), _cdr(row, "cdr_")
+    return _call(row), _cdr(row, "cdr_")
 
 
 def _state(row: RowMapping) -> CallState:
@@ -116,10 +128,8 @@ def _dump(state: CallState) -> str:
     return _state_json.dump_json(state).decode()
 
 
-def _call(row: RowMapping, lines: dict[str, Trunk]) -> Call:
-    gone = Trunk(row["trunk"], host="", enabled=False)  # removed since: what is up stays, nothing is dialled
-    fields = {name: row[name] for name in Call.__dataclass_fields__ if name != "trunk"}
-    return Call(trunk=lines.get(row["trunk"], gone), **fields)
+def _call(row: RowMapping) -> Call:
+    return Call(**{name: row[name] for name in Call.__dataclass_fields__})
 
 
 def _cdr_row(call: Call, cdr: Cdr) -> dict[str, Any]:
@@ -138,6 +148,7 @@ def _cdr(row: RowMapping, prefix: str = "") -> Cdr:
         result=CallResult(row[f"{prefix}result"]),
         talk_s=row[f"{prefix}talk_s"],
         billed_s=row[f"{prefix}billed_s"],
+        charge=row[f"{prefix}charge"],
     )
 
 

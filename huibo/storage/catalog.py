@@ -8,13 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, RowMapping, Table, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from huibo.model import App, AppSettings, Trunk
+from huibo.model import App, AppSettings, AppState, DisplayNumber, Trunk
 from huibo.storage.tables import app_numbers, apps, numbers, trunks
 
 _settings = TypeAdapter(AppSettings)
+_trunk = TypeAdapter(Trunk)
+_TRUNK_COLUMNS = {"name", "host", "port", "codecs", "username", "password", "priority", "state"}
 
 
 class Conflict(Exception):
@@ -31,8 +33,10 @@ def change_app(connection: Connection, app: App) -> None:
     connection.execute(update(apps).where(apps.c.app_id == app.app_id).values(_app_row(app)))
 
 
-def find_app(connection: Connection, app_id: str) -> App | None:
-    row = connection.execute(select(apps).where(apps.c.app_id == app_id)).mappings().first()
+def find_app(connection: Connection, app_id: str, lock: bool = False) -> App | None:
+    """An app; with `lock` nobody else decides upon its limits until the transaction ends."""
+    query = _find_app.with_for_update() if lock else _find_app
+    row = connection.execute(query, {"of_app": app_id}).mappings().first()
     return _app(row) if row else None
 
 
@@ -44,35 +48,36 @@ def remove_app(connection: Connection, app_id: str) -> bool:
     return connection.execute(delete(apps).where(apps.c.app_id == app_id)).rowcount > 0
 
 
-def add_number(connection: Connection, number: str, app_ids: tuple[str, ...], at: int) -> None:
-    """Add a display number and give it to apps; one that is known is given to further apps.
-
-    Raises `Conflict` for a known number without a new app, and for an unknown app.
-    """
-    holders = dict(list_numbers(connection)).get(number)
-    if holders is None:
-        _add(connection, numbers, {"number": number, "created_at": at}, f"number {number} exists already")
-    elif not set(app_ids) - set(holders):
-        raise Conflict(f"number {number} exists already")
-    for app_id in set(app_ids) - set(holders or ()):
-        row = {"app_id": app_id, "number": number}
-        _add(connection, app_numbers, row, f"no app {app_id}")
+def add_number(connection: Connection, number: DisplayNumber, at: int) -> None:
+    """Raises `Conflict` when the number exists, and for an unknown app."""
+    row = _number_row(number) | {"created_at": at}
+    _add(connection, numbers, row, f"number {number.number} exists already")
+    _give(connection, number.number, number.apps)
 
 
-def list_numbers(connection: Connection) -> list[tuple[str, list[str]]]:
-    """Each number with the apps that may show it."""
-    found: dict[str, list[str]] = {}
-    joined = numbers.outerjoin(app_numbers, numbers.c.number == app_numbers.c.number)
-    query = select(numbers.c.number, app_numbers.c.app_id).select_from(joined)
-    for number, app_id in connection.execute(query.order_by(numbers.c.number, app_numbers.c.app_id)):
-        found.setdefault(number, []).extend([app_id] if app_id else [])
-    return list(found.items())
+def change_number(connection: Connection, number: DisplayNumber) -> None:
+    """Write a number that exists anew. Raises `Conflict` for an unknown app."""
+    connection.execute(update(numbers).where(numbers.c.number == number.number).values(_number_row(number)))
+    connection.execute(delete(app_numbers).where(app_numbers.c.number == number.number))
+    _give(connection, number.number, number.apps)
 
 
-def numbers_of(connection: Connection, app_id: str) -> list[str]:
-    """The display numbers of an app, sorted."""
-    query = select(app_numbers.c.number).where(app_numbers.c.app_id == app_id)
-    return sorted(connection.scalars(query))
+def find_number(connection: Connection, number: str) -> DisplayNumber | None:
+    row = connection.execute(select(numbers).where(numbers.c.number == number)).first()
+    return _number(row, _holders(connection, [number])) if row else None
+
+
+def list_numbers(connection: Connection, after: str = "", limit: int = -1) -> list[DisplayNumber]:
+    """Numbers in their order, behind `after`, each with the apps that may show it; `limit` -1: all."""
+    query = select(numbers).where(numbers.c.number > after).order_by(numbers.c.number)
+    rows = connection.execute(query.limit(limit) if limit >= 0 else query).all()
+    holders = _holders(connection, [row.number for row in rows] if limit >= 0 else None)
+    return [_number(row, holders) for row in rows]
+
+
+def numbers_of(connection: Connection, app_id: str) -> list[DisplayNumber]:
+    """The display numbers in use of an app, in their order."""
+    return [_number(row, {}) for row in connection.execute(_pool, {"of_app": app_id})]
 
 
 def remove_number(connection: Connection, number: str) -> bool:
@@ -81,41 +86,78 @@ def remove_number(connection: Connection, number: str) -> bool:
 
 def add_trunk(connection: Connection, trunk: Trunk, at: int) -> None:
     """Raises `Conflict` when the trunk exists."""
-    row = {
-        "name": trunk.name,
-        "host": trunk.host,
-        "port": trunk.port,
-        "codecs": trunk.codecs,
-        "username": trunk.username,
-        "password": trunk.password,
-        "priority": trunk.priority,
-        "enabled": trunk.enabled,
-        "created_at": at,
-    }
+    row = _trunk_row(trunk) | {"created_at": at}
     _add(connection, trunks, row, f"trunk {trunk.name} exists already")
+
+
+def change_trunk(connection: Connection, trunk: Trunk) -> None:
+    """Write a trunk that exists anew."""
+    connection.execute(update(trunks).where(trunks.c.name == trunk.name).values(_trunk_row(trunk)))
+
+
+def find_trunk(connection: Connection, name: str) -> Trunk | None:
+    row = connection.execute(select(trunks).where(trunks.c.name == name)).mappings().first()
+    return _trunk_of(row) if row else None
 
 
 def list_trunks(connection: Connection) -> list[Trunk]:
     """All trunks, the one to be tried first in front."""
-    query = select(trunks).order_by(trunks.c.priority, trunks.c.name)
-    return [trunk_of(row) for row in connection.execute(query).mappings()]
+    return [_trunk_of(row) for row in connection.execute(_all_trunks).mappings()]
 
 
 def remove_trunk(connection: Connection, name: str) -> bool:
     return connection.execute(delete(trunks).where(trunks.c.name == name)).rowcount > 0
 
 
-def trunk_of(row: RowMapping) -> Trunk:
-    return Trunk(
-        name=row["name"],
-        host=row["host"],
-        port=row["port"],
-        codecs=row["codecs"],
-        username=row["username"],
-        password=row["password"],
-        priority=row["priority"],
-        enabled=row["enabled"],
-    )
+_find_app = select(apps).where(apps.c.app_id == bindparam("of_app"))
+_all_trunks = select(trunks).order_by(trunks.c.priority, trunks.c.name)
+_pool = (
+    select(numbers)
+    .join(app_numbers, app_numbers.c.number == numbers.c.number)
+    .where(app_numbers.c.app_id == bindparam("of_app"), numbers.c.enabled)
+    .order_by(numbers.c.number)
+)
+
+
+def _trunk_of(row: RowMapping) -> Trunk:
+    columns = {name: row[name] for name in _TRUNK_COLUMNS}
+    return _trunk.validate_python(columns | row["settings"])
+
+
+def _trunk_row(trunk: Trunk) -> dict[str, Any]:
+    every = _trunk.dump_python(trunk, mode="json", exclude_defaults=True)
+    columns = {name: getattr(trunk, name) for name in _TRUNK_COLUMNS}
+    return columns | {"settings": {k: v for k, v in every.items() if k not in _TRUNK_COLUMNS}}
+
+
+def _number_row(number: DisplayNumber) -> dict[str, Any]:
+    return {
+        "number": number.number,
+        "area": number.area,
+        "enabled": number.enabled,
+        "trunks": list(number.trunks),
+    }
+
+
+def _number(row: Any, holders: dict[str, list[str]]) -> DisplayNumber:
+    apps_of = tuple(holders.get(row.number, ()))
+    return DisplayNumber(row.number, row.area, row.enabled, tuple(row.trunks), apps_of)
+
+
+def _holders(connection: Connection, of: list[str] | None) -> dict[str, list[str]]:
+    """Which apps may show which number; `of` None: all numbers."""
+    query = select(app_numbers.c.number, app_numbers.c.app_id).order_by(app_numbers.c.app_id)
+    if of is not None:
+        query = query.where(app_numbers.c.number.in_(of))
+    found: dict[str, list[str]] = {}
+    for number, app_id in connection.execute(query):
+        found.setdefault(number, []).append(app_id)
+    return found
+
+
+def _give(connection: Connection, number: str, app_ids: tuple[str, ...]) -> None:
+    for app_id in dict.fromkeys(app_ids):
+        _add(connection, app_numbers, {"app_id": app_id, "number": number}, f"no app {app_id}")
 
 
 def _app_row(app: App) -> dict[str, Any]:
@@ -128,6 +170,7 @@ def _app_row(app: App) -> dict[str, Any]:
         "cdr_url": app.cdr_url,
         "record_url": app.record_url,
         "settings": _settings.dump_python(app.settings, mode="json", exclude_defaults=True),
+        "state": app.state,
     }
 
 
@@ -141,6 +184,7 @@ def _app(row: RowMapping) -> App:
         cdr_url=row["cdr_url"],
         record_url=row["record_url"],
         settings=_settings.validate_python(row["settings"]),
+        state=AppState(row["state"]),
     )
 
 

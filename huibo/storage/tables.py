@@ -44,6 +44,7 @@ apps = Table(
     Column("cdr_url", Text),
     Column("record_url", Text),
     Column("settings", JSON, nullable=False),  # AppSettings: what differs from the configuration
+    Column("state", String(10), nullable=False, server_default="active"),  # AppState
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -51,6 +52,9 @@ numbers = Table(
     "numbers",
     metadata,
     Column("number", String(20), primary_key=True),  # as it is displayed: national digits
+    Column("area", Text, nullable=False, server_default=text("''")),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("trunks", JSON, nullable=False, server_default="[]"),  # names; none: all
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -71,9 +75,17 @@ trunks = Table(
     Column("username", Text),
     Column("password", Text),
     Column("priority", Integer, nullable=False),
-    Column("enabled", Boolean, nullable=False),
+    Column("state", String(10), nullable=False, server_default="active"),  # TrunkState
+    Column("settings", JSON, nullable=False, server_default="{}"),  # what else differs from Trunk's defaults
     Column("created_at", BigInteger, nullable=False),
 )
+
+
+def _live_index(name: str, column: str) -> Index:
+    """An index over the calls that have no end yet: it stays small."""
+    live = text("ended_at IS NULL")
+    return Index(name, column, sqlite_where=live, postgresql_where=live)
+
 
 calls = Table(
     "calls",
@@ -85,7 +97,8 @@ calls = Table(
     Column("callee", String(20), nullable=False),
     Column("caller_display", String(20), nullable=False),
     Column("callee_display", String(20), nullable=False),
-    Column("trunk", String(40), nullable=False),
+    Column("caller_trunk", String(40), nullable=False),  # where each leg is, was last, or will be tried first
+    Column("callee_trunk", String(40), nullable=False, server_default=text("''")),
     Column("max_talk_s", Integer, nullable=False),
     Column("accepted_at", BigInteger, nullable=False),
     Column("status_mask", Integer, nullable=False),
@@ -100,12 +113,11 @@ calls = Table(
     Column("state", Text, nullable=False),  # CallState as JSON
     Column("ended_at", BigInteger),
     Index("ix_calls_app_accepted", "app_id", "accepted_at"),
-    Index(
-        "ix_calls_unfinished",
-        "accepted_at",
-        sqlite_where=text("ended_at IS NULL"),
-        postgresql_where=text("ended_at IS NULL"),
-    ),
+    Index("ix_calls_callee_accepted", "callee", "accepted_at"),
+    _live_index("ix_calls_unfinished", "accepted_at"),
+    _live_index("ix_calls_live_app", "app_id"),
+    _live_index("ix_calls_live_caller_trunk", "caller_trunk"),
+    _live_index("ix_calls_live_callee_trunk", "callee_trunk"),
 )
 
 
@@ -131,6 +143,7 @@ cdrs = Table(
     Column("result", String(20), nullable=False),
     Column("talk_s", Integer, nullable=False),
     Column("billed_s", Integer, nullable=False),
+    Column("charge", BigInteger, nullable=False, server_default="0"),  # 1/1000 fen
     Index("ix_cdrs_app_started", "app_id", "started_at"),
     Index("ix_cdrs_app_caller_started", "app_id", "caller", "started_at"),
 )
@@ -155,6 +168,106 @@ recordings = Table(
     Column("duration_ms", Integer),
     Index("ix_recordings_due", "state", "next_at"),
     Index("ix_recordings_expiry", "state", "expires_at"),
+)
+
+accounts = Table(
+    "accounts",  # outlive their app: what was paid stays paid
+    metadata,
+    Column("app_id", String(64), primary_key=True),
+    Column("balance", BigInteger, nullable=False),  # credits less charges, 1/1000 fen
+    Column("held", BigInteger, nullable=False),  # for calls under way
+)
+
+ledger = Table(
+    "ledger",  # written once, never changed: the database itself refuses
+    metadata,
+    Column("id", _BIG_KEY, primary_key=True, autoincrement=True),
+    Column("app_id", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", String(12), nullable=False),  # credit, adjustment, hold, release, charge
+    Column("amount", BigInteger, nullable=False),  # positive; of an adjustment either way
+    Column("call_id", String(64)),  # of a hold, release or charge
+    Column("balance", BigInteger, nullable=False),  # after it
+    Column("held", BigInteger, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("ix_ledger_app_at", "app_id", "at"),
+    Index(
+        "ix_ledger_call_kind", "call_id", "kind", unique=True
+    ),  # no call is held, released or charged twice
+)
+
+rates = Table(
+    "rates",
+    metadata,
+    Column("plan", String(40), primary_key=True),
+    Column("prefix", String(20), primary_key=True),  # `numbers.pattern`; "": every number
+    Column("per_minute", BigInteger, nullable=False),  # 1/1000 fen
+    Column("first_s", Integer, nullable=False),
+    Column("next_s", Integer, nullable=False),
+    Column("setup", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+blacklist = Table(
+    "blacklist",
+    metadata,
+    Column("pattern", String(20), primary_key=True),  # `numbers.pattern`
+    Column("exact", Boolean, primary_key=True),  # else every number that begins so
+    Column("app_id", String(64), primary_key=True),  # "": all apps
+    Column("direction", String(6), primary_key=True),  # caller, callee, both
+    Column("expires_at", BigInteger),
+    Column("reason", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+locks = Table(
+    "locks",  # set by the platform itself, for a time
+    metadata,
+    Column("kind", String(10), primary_key=True),  # address, app, trunk
+    Column("subject", String(64), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+)
+
+push_secrets = Table(
+    "push_secrets",
+    metadata,
+    Column("id", _BIG_KEY, primary_key=True, autoincrement=True),
+    Column("app_id", ForeignKey("apps.app_id", ondelete="CASCADE"), nullable=False),
+    Column("secret", String(100), nullable=False),  # Standard Webhooks: whsec_…
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),  # once another has taken its place
+    Index("ix_push_secrets_app_id", "app_id"),
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("id", String(16), primary_key=True),  # the part of the token that may be shown
+    Column("name", Text, nullable=False),
+    Column("role", String(10), nullable=False),  # viewer, operator, admin
+    Column("digest", String(64), nullable=False),  # SHA-256 of the whole token, hex
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
+
+audit = Table(
+    "audit",  # written once, like the ledger
+    metadata,
+    Column("id", _BIG_KEY, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("action", String(20), nullable=False),  # add, change, remove, …
+    Column("kind", String(20), nullable=False),  # app, number, trunk, …
+    Column("subject", Text, nullable=False),
+    Column("before", JSON),  # without secrets
+    Column("after", JSON),
+    Column("origin", Text, nullable=False),  # the address it came from, or "cli"
+    Index("ix_audit_subject", "kind", "subject"),
 )
 
 secrets = Table(

@@ -40,8 +40,8 @@ class Accepted(Protocol):
 class Desk(Protocol):
     """What a customer may ask. One app never sees the calls of another: they do not exist (None)."""
 
-    async def authenticate(self, app_id: str, url_id: str, remote_ip: str) -> None:
-        """Raises `Refused` unless this app may ask from there."""
+    async def authenticate(self, app_id: str, url_id: str, remote_ip: str, blocked_too: bool) -> None:
+        """Raises `Refused` unless this app may ask from there; `blocked_too`: also one that may not call."""
 
     async def accept(self, request: CallRequest, key: IdempotencyKey | None) -> Accepted:
         """Write a call down, or raise `Refused`. Nothing may be dialled before `Accepted.dispatch`."""
@@ -93,6 +93,7 @@ class Operation:
     answer: Callable[[Asked], Awaitable[Answer]]
     refuse: Callable[[Refused, str], bytes] = queries.refused
     methods: tuple[str, ...] = ("POST",)
+    blocked_too: bool = False  # answers an app that may not call
 
 
 def operations(desk: Desk, max_talk_min: int) -> dict[str, Operation]:
@@ -101,7 +102,7 @@ def operations(desk: Desk, max_talk_min: int) -> dict[str, Operation]:
     return {
         "callBack": Operation(own.call_back, tencent.refused),
         "callCancel": Operation(own.call_cancel, methods=("POST", "GET")),
-        "getStatus": Operation(own.get_status),
+        "getStatus": Operation(own.get_status, blocked_too=True),
         "getCdr": Operation(own.get_cdr, queries.refused_records),
         "getCallerDisplayList": Operation(own.get_caller_display_list),
     }

@@ -106,7 +106,7 @@ class _Endpoint:
                 raise fields
             app_id = tencent.app_id_of(fields)
             url_id = request.query_params.get("id", "")
-            await self.desk.authenticate(app_id, url_id, remote_ip)
+            await self.desk.authenticate(app_id, url_id, remote_ip, operation.blocked_too)
             key = request.headers.get("idempotency-key", "").strip()
             body = raw if isinstance(raw, bytes) else b""
             asked = Asked(app_id, fields, request_id, url_id, remote_ip, body, key)

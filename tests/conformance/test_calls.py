@@ -16,7 +16,8 @@ from sqlalchemy.exc import IntegrityError
 from huibo.engine.events import LegAnswered, LegEvent, LegInvited, LegRinging
 from huibo.flow.machine import step
 from huibo.flow.state import CallState, Event, Finish, Plan, Start
-from huibo.model import Call, CallResult, Cdr, EndReason, Leg, LegRecord, Push, Trunk
+from huibo.model import Call, CallResult, Cdr, EndReason, Leg, LegRecord, Push
+from huibo.rating import Budget, Rate
 from huibo.storage.calls import (
     add_call,
     find_call,
@@ -26,11 +27,9 @@ from huibo.storage.calls import (
     save_step,
     unfinished,
 )
-from huibo.storage.catalog import add_trunk, remove_trunk
 from huibo.storage.database import Database
 from huibo.storage.tables import pushes
 
-TRUNK = Trunk("carrier", "192.0.2.1", username="u", password="p")
 PLAN = Plan(dispatch_deadline_s=30, caller_ring_s=60, callee_ring_s=60, max_talk_s=1800)
 ACCEPTED = 1_763_817_738_000
 _numbers = iter(range(10**9))
@@ -68,14 +67,16 @@ def any_instance(kind: Any, **given: st.SearchStrategy[Any]) -> st.SearchStrateg
     return st.builds(kind, **{f.name: any_of(hints[f.name]) for f in fields(kind)} | given)
 
 
+any_rate = any_instance(Rate, first_s=st.integers(1, 60), next_s=st.integers(1, 60))
 any_plan = any_instance(
     Plan,
+    budget=st.none() | any_instance(Budget, caller=any_rate, callee=any_rate),
     dispatch_deadline_s=st.integers(1, 60),
     caller_ring_s=st.integers(1, 60),
     callee_ring_s=st.integers(1, 60),
     max_talk_s=st.integers(60, 3600),
 )
-any_call = any_instance(Call, trunk=st.just(TRUNK))
+any_call = any_instance(Call)
 LEG_EVENTS = LegEvent.__subclasses__()
 any_event = st.one_of(
     *(any_instance(kind) for kind in LEG_EVENTS),
@@ -105,7 +106,8 @@ def call_of(call_id: str, **more: Any) -> Call:
         "callee": "+867558601388",
         "caller_display": "02131264133",
         "callee_display": "4001360123",
-        "trunk": TRUNK,
+        "caller_trunk": "carrier",
+        "callee_trunk": "carrier",
         "max_talk_s": 1800,
         "accepted_at": ACCEPTED,
     }
@@ -114,13 +116,6 @@ def call_of(call_id: str, **more: Any) -> Call:
 
 def record_of(call: Call, caller: LegRecord) -> Cdr:
     return Cdr(call.call_id, caller, LegRecord(), ACCEPTED + 1, CallResult.UNKNOWN, talk_s=0, billed_s=0)
-
-
-@pytest.fixture
-async def database(database: Database) -> Database:
-    """With the trunk that the calls here go over."""
-    await database.write(lambda connection: add_trunk(connection, TRUNK, ACCEPTED))
-    return database
 
 
 def finish(connection: Connection, call: Call, state: CallState) -> None:
@@ -193,18 +188,6 @@ async def test_unfinished_calls_come_oldest_first(database: Database) -> None:
     ]
 
 
-async def test_a_call_over_a_trunk_that_was_removed_is_taken_up_but_cannot_be_dialled(
-    database: Database,
-) -> None:
-    call, state = call_of(fresh_id()), CallState(ACCEPTED, PLAN)
-    await database.write(lambda connection: add_call(connection, call, state))
-    await database.write(lambda connection: remove_trunk(connection, TRUNK.name))
-    ((found, found_state),) = await database.read(unfinished)
-    assert found_state == state
-    assert (found.trunk.name, found.trunk.enabled) == (TRUNK.name, False)
-    assert replace(found, trunk=TRUNK) == call
-
-
 async def test_a_step_is_stored_with_its_pushes_and_its_record_or_not_at_all(database: Database) -> None:
     call, state = call_of(fresh_id()), CallState(ACCEPTED, PLAN)
     told = Push(call.call_id, "app", "status", 1, "http://192.0.2.9/s", b"{}")
@@ -235,7 +218,7 @@ async def test_a_call_and_its_record_are_found_by_their_app_alone(database: Data
     await database.write(unit)
     found, found_cdr = await database.read(lambda c: find_record(c, "app", call.call_id)) or (None, None)
     assert found is not None
-    assert (replace(found, trunk=TRUNK), found_cdr) == (call, cdr)
+    assert (found, found_cdr) == (call, cdr)
     again, its_state = await database.read(lambda c: find_call(c, "app", call.call_id)) or (None, None)
     assert again == found
     assert its_state == replace(state, ended_at=ACCEPTED)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from huibo.model import App, Trunk
+from huibo.model import App, DisplayNumber, Trunk, TrunkState
 from huibo.storage import catalog
 from huibo.storage.catalog import Conflict
 from huibo.storage.database import Database
@@ -24,10 +24,15 @@ FULL = App(
 )
 TRUNKS = [
     Trunk("b-second", "2001:db8::1", 5080, "ulaw", "user", "pass word", priority=5),
-    Trunk("z-first", "sip.example.com", enabled=False),
+    Trunk("z-first", "sip.example.com", state=TrunkState.OFF),
     Trunk("a-last", "192.0.2.1", priority=7),
 ]
 AT = 1_763_817_738_000
+
+
+async def shown_by(database: Database, app: App) -> list[str]:
+    found = await database.read(lambda connection: catalog.numbers_of(connection, app.app_id))
+    return [number.number for number in found]
 
 
 async def test_apps_come_back_as_they_were_entered(database: Database) -> None:
@@ -50,27 +55,33 @@ async def test_numbers_belong_to_their_apps(database: Database) -> None:
     def enter(connection: Connection) -> None:
         catalog.add_app(connection, PLAIN, AT)
         catalog.add_app(connection, FULL, AT)
-        catalog.add_number(connection, "4001360123", (FULL.app_id, PLAIN.app_id), AT)
-        catalog.add_number(connection, "02131264133", (PLAIN.app_id,), AT)
-        catalog.add_number(connection, "075561948986", (), AT)
+        catalog.add_number(connection, DisplayNumber("4001360123", apps=(FULL.app_id, PLAIN.app_id)), AT)
+        catalog.add_number(connection, DisplayNumber("02131264133", apps=(PLAIN.app_id,)), AT)
+        catalog.add_number(connection, DisplayNumber("075561948986"), AT)
 
     await database.write(enter)
     assert await database.read(catalog.list_numbers) == [
-        ("02131264133", [PLAIN.app_id]),
-        ("075561948986", []),
-        ("4001360123", [PLAIN.app_id, FULL.app_id]),
+        DisplayNumber("02131264133", apps=(PLAIN.app_id,)),
+        DisplayNumber("075561948986"),
+        DisplayNumber(
+            "4001360123",
+            apps=(
+                PLAIN.app_id,
+                FULL.app_id,
+            ),
+        ),
     ]
-    assert await database.read(lambda c: catalog.numbers_of(c, PLAIN.app_id)) == ["02131264133", "4001360123"]
+    assert await shown_by(database, PLAIN) == ["02131264133", "4001360123"]
     assert await database.read(lambda c: catalog.numbers_of(c, "nobody")) == []
     # With its app goes what the app may show, but not the number
     assert await database.write(lambda c: catalog.remove_app(c, PLAIN.app_id))
     assert await database.read(catalog.list_numbers) == [
-        ("02131264133", []),
-        ("075561948986", []),
-        ("4001360123", [FULL.app_id]),
+        DisplayNumber("02131264133"),
+        DisplayNumber("075561948986"),
+        DisplayNumber("4001360123", apps=(FULL.app_id,)),
     ]
     assert await database.write(lambda c: catalog.remove_number(c, "4001360123"))
-    assert await database.read(lambda c: catalog.numbers_of(c, FULL.app_id)) == []
+    assert await shown_by(database, FULL) == []
     assert await database.read(lambda c: catalog.find_app(c, FULL.app_id)) == FULL
 
 
@@ -78,7 +89,10 @@ async def test_numbers_belong_to_their_apps(database: Database) -> None:
     ("add", "complaint"),
     [
         (lambda c: catalog.add_app(c, PLAIN, AT), "app 1400000001 exists already"),
-        (lambda c: catalog.add_number(c, "4001360123", (), AT), "number 4001360123 exists already"),
+        (
+            lambda c: catalog.add_number(c, DisplayNumber("4001360123"), AT),
+            "number 4001360123 exists already",
+        ),
         (lambda c: catalog.add_trunk(c, TRUNKS[0], AT), "trunk b-second exists already"),
     ],
 )
@@ -94,7 +108,9 @@ async def test_what_is_there_is_not_added_again(
 async def test_a_number_for_an_unknown_app_is_not_added_at_all(database: Database) -> None:
     await database.write(lambda c: catalog.add_app(c, PLAIN, AT))
     with pytest.raises(Conflict, match=r"^no app nobody$"):
-        await database.write(lambda c: catalog.add_number(c, "4001360123", (PLAIN.app_id, "nobody"), AT))
+        await database.write(
+            lambda c: catalog.add_number(c, DisplayNumber("4001360123", apps=(PLAIN.app_id, "nobody")), AT)
+        )
     assert await database.read(catalog.list_numbers) == []
 
 
@@ -104,7 +120,7 @@ async def test_removing_tells_whether_it_was_there(
 ) -> None:
     assert not await database.write(lambda c: remove(c, "nothing"))
     await database.write(lambda c: catalog.add_app(c, App("it", "it"), AT))
-    await database.write(lambda c: catalog.add_number(c, "it", (), AT))
+    await database.write(lambda c: catalog.add_number(c, DisplayNumber("it"), AT))
     await database.write(lambda c: catalog.add_trunk(c, Trunk("it", "192.0.2.1"), AT))
     assert await database.write(lambda c: remove(c, "it"))
     assert not await database.write(lambda c: remove(c, "it"))

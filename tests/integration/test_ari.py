@@ -28,7 +28,7 @@ from huibo.engine.events import LegEvent
 from huibo.engine.install.binary import Asterisk
 from huibo.engine.install.instance import Instance, render
 from huibo.errors import EngineError, OutcomeUnknown
-from huibo.model import Trunk
+from huibo.model import Trunk, TrunkState
 from huibo.recording.raw import RawRecordings
 from huibo.stack.children import Child
 from huibo.stack.ports import free
@@ -376,7 +376,7 @@ async def test_a_trunk_is_pushed_once_a_connection(own: Server, connect: Connect
 async def test_a_trunk_that_cannot_be_used_is_refused(server: Server, connect: Connect) -> None:
     client, _ = await connect(server.client())
     with pytest.raises(EngineError, match="trunk carrier is not in use"):
-        await Trunks(client, 60).ensure(replace(TRUNK, enabled=False))
+        await Trunks(client, 60).ensure(replace(TRUNK, state=TrunkState.OFF))
     with pytest.raises(AriError):
         await Trunks(client, 60).ensure(replace(TRUNK, name="bad", codecs="no-such-codec"))
 
@@ -404,7 +404,12 @@ class Listener:
 async def engine_of(
     server: Server, folder: Path, **settings: Any
 ) -> AsyncIterator[tuple[AriEngine, Listener]]:
-    engine = AriEngine(server.settings(**settings), 60, Clock(), RawRecordings(folder), folder / "tone.wav")
+    async def find_trunk(_name: str) -> Trunk | None:
+        return None
+
+    engine = AriEngine(
+        server.settings(**settings), 60, Clock(), RawRecordings(folder), folder / "tone.wav", find_trunk
+    )
     listener = Listener()
     task = asyncio.create_task(engine.run(listener))
     try:

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from huibo.clock import Clock
 from huibo.config import RecordingSettings
 from huibo.flow.state import CallState, Plan
-from huibo.model import Call, Trunk
+from huibo.model import Call
 from huibo.recording.attempt import Means
 from huibo.recording.raw import RawRecordings
 from huibo.recording.retention import Retention
@@ -239,7 +239,8 @@ def call_named(call_id: str, **changes: Any) -> Call:
         "callee": "+8675586013388",
         "caller_display": "02131264133",
         "callee_display": "02131264133",
-        "trunk": Trunk("carrier", "192.0.2.1"),
+        "caller_trunk": "carrier",
+        "callee_trunk": "carrier",
         "max_talk_s": 1800,
         "accepted_at": 1_763_817_738_000,
         "record_url": HOOK,

@@ -6,7 +6,7 @@ import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +15,6 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from huibo.admission.admit import Admission, Admitted, new_call_id
-from huibo.admission.facts import Facts
-from huibo.admission.routing import choose_trunk
 from huibo.clock import Clock
 from huibo.config import load
 from huibo.errors import Refusal, Refused
@@ -27,12 +25,14 @@ from huibo.model import (
     Call,
     CallRequest,
     DisplayMode,
+    DisplayNumber,
     IdempotencyKey,
     Leg,
     RingSound,
     Trunk,
+    TrunkState,
 )
-from huibo.ports import Engine
+from huibo.ports import Engine, LineHealth
 from huibo.storage import catalog
 from huibo.storage.calls import unfinished
 from huibo.storage.database import Database, open_engine
@@ -53,6 +53,10 @@ class Switch:
     """An engine as far as admission looks at it."""
 
     ready: bool = True
+    down: set[str] = field(default_factory=set)
+
+    def line(self, trunk: str) -> LineHealth:
+        return LineHealth(reachable=trunk not in self.down)
 
 
 class Desk:
@@ -93,8 +97,8 @@ def furnish(connection: Connection) -> None:
     catalog.add_app(connection, APP, 1)
     catalog.add_app(connection, OTHER, 1)
     for number in POOL:
-        catalog.add_number(connection, number, ("shop",), 1)
-    catalog.add_number(connection, "01088880000", ("other",), 1)
+        catalog.add_number(connection, DisplayNumber(number, apps=("shop",)), 1)
+    catalog.add_number(connection, DisplayNumber("01088880000", apps=("other",)), 1)
     catalog.add_trunk(connection, SECOND, 1)
     catalog.add_trunk(connection, FIRST, 1)
 
@@ -232,7 +236,9 @@ async def test_an_app_may_show_the_parties_each_other(
         assert (await desk.refused(**asker)).refusal is Refusal.DISPLAY_NUMBER
         await no_numbers(desk)
         for number in POOL:
-            await desk.change(lambda c, number=number: catalog.add_number(c, number, (app.app_id,), 1))
+            await desk.change(
+                lambda c, number=number: catalog.add_number(c, DisplayNumber(number, apps=(app.app_id,)), 1)
+            )
     call, _ = await desk.accept(**asker)
     assert call.caller_display in caller_sees
     assert call.callee_display in callee_sees
@@ -289,29 +295,31 @@ async def test_the_plan_is_that_of_the_settings_and_the_request(desk: Desk) -> N
 
 
 async def test_the_trunk_tried_first_is_taken(desk: Desk) -> None:
-    assert (await desk.accept())[0].trunk == FIRST
+    assert (await desk.accept())[0].caller_trunk == FIRST.name
     await desk.change(lambda connection: catalog.remove_trunk(connection, FIRST.name))
-    assert (await desk.accept())[0].trunk == SECOND
+    assert (await desk.accept())[0].caller_trunk == SECOND.name
 
 
 async def test_another_trunk_than_the_last_calls_is_taken_if_there_is_one(desk: Desk) -> None:
     last, _ = await desk.accept()
     again, _ = await desk.accept(last_call_id=last.call_id)
-    assert (last.trunk, again.trunk) == (FIRST, SECOND)
+    assert (last.caller_trunk, again.caller_trunk) == (FIRST.name, SECOND.name)
     others, _ = await desk.accept(app_id="other", url_id="other")
     assert (await desk.accept(last_call_id=others.call_id))[
         0
-    ].trunk == FIRST  # nothing is told of others' calls
-    assert (await desk.accept(last_call_id="nonsense"))[0].trunk == FIRST
+    ].caller_trunk == FIRST.name  # nothing is told of others' calls
+    assert (await desk.accept(last_call_id="nonsense"))[0].caller_trunk == FIRST.name
     await desk.change(lambda connection: catalog.remove_trunk(connection, SECOND.name))
-    assert (await desk.accept(last_call_id=last.call_id))[0].trunk == FIRST
+    assert (await desk.accept(last_call_id=last.call_id))[0].caller_trunk == FIRST.name
 
 
 async def test_an_apps_own_settings_go_over_the_configuration(desk: Desk) -> None:
     own = AppSettings(caller_ring_s=11, callee_ring_s=12, ring_sound=RingSound.NONE, warn=(Leg.CALLEE,))
     app = replace(APP, app_id="own", url_id="own", settings=own)
     await desk.change(lambda connection: catalog.add_app(connection, app, 1))
-    await desk.change(lambda connection: catalog.add_number(connection, "02100000000", ("own",), 1))
+    await desk.change(
+        lambda connection: catalog.add_number(connection, DisplayNumber("02100000000", apps=("own",)), 1)
+    )
     _, state = await desk.accept(app_id="own", url_id="own")
     plan = state.plan
     assert (plan.caller_ring_s, plan.callee_ring_s) == (11, 12)
@@ -320,14 +328,11 @@ async def test_an_apps_own_settings_go_over_the_configuration(desk: Desk) -> Non
     assert (state.plan.ring_sound, state.plan.warn) == (desk.settings.ring_sound, desk.settings.warn)
 
 
-def test_a_trunk_that_is_not_in_use_is_passed_over() -> None:
-    facts = Facts(REQUEST, APP, POOL, (replace(FIRST, enabled=False), SECOND), engine_ready=True)
-    assert choose_trunk(facts) == SECOND
-
-
 async def test_only_trunks_that_are_not_in_use_are_no_line(desk: Desk) -> None:
     await no_line(desk)
-    await desk.change(lambda connection: catalog.add_trunk(connection, replace(FIRST, enabled=False), 1))
+    await desk.change(
+        lambda connection: catalog.add_trunk(connection, replace(FIRST, state=TrunkState.OFF), 1)
+    )
     assert (await desk.refused()).refusal is Refusal.NO_LINE
 
 

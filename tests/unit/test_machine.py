@@ -59,7 +59,14 @@ from huibo.model import (
     RingSound,
 )
 
-PLAN = Plan(dispatch_deadline_s=30, caller_ring_s=60, callee_ring_s=60, max_talk_s=1800)
+PLAN = Plan(
+    dispatch_deadline_s=30,
+    caller_ring_s=60,
+    callee_ring_s=60,
+    max_talk_s=1800,
+    caller_route=("t",),
+    callee_route=("t",),
+)
 A, B = Leg.CALLER, Leg.CALLEE
 ACCEPTED = 1_000_000
 
@@ -120,9 +127,9 @@ class Story:
 
 def test_a_conversation_that_the_callee_ends() -> None:
     story = Story().start()
-    assert story.commands == [DialCaller(60, 60 + 60 + 1800 + 2)]
+    assert story.commands == [DialCaller("t", 60, 60 + 60 + 1800 + 2)]
     story.answered(A)
-    assert story.commands[-2:] == [DialCallee(60, 60 + 1800 + 2), StartRingback()]
+    assert story.commands[-2:] == [DialCallee("t", 60, 60 + 1800 + 2), StartRingback()]
     story.answered(B)
     assert story.commands[-2:] == [StopRingback(), GuardTalk(1802)]
     assert deadlines(story.state) == [story.now + 1_800_000]
@@ -334,7 +341,7 @@ def test_nobody_is_dialled_before_the_prompts_are_there() -> None:
     story = Story(MENU_PLAN).start()
     assert story.commands == [PreparePrompts(MENU)]
     longest = 30  # the notice, and three times the prompt and the wait: 2.5 + 3 * (4 + 5), rounded up
-    assert story.take(PromptsReady(story.now, PROMPTS)) == [DialCaller(60, 60 + longest + 60 + 1800 + 2)]
+    assert story.take(PromptsReady(story.now, PROMPTS)) == [DialCaller("t", 60, 60 + longest + 60 + 1800 + 2)]
 
 
 def test_prompts_that_cannot_be_made_end_the_call_before_it_is_dialled() -> None:
@@ -361,7 +368,12 @@ def test_keys_during_the_notice_have_no_effect() -> None:
 def test_a_key_stops_the_prompt_and_connects() -> None:
     story = MenuStory()
     story.played()
-    assert story.key("1") == [TellKey(4, "1", story.now), StopPlay(2), DialCallee(60, 1862), StartRingback()]
+    assert story.key("1") == [
+        TellKey(4, "1", story.now),
+        StopPlay(2),
+        DialCallee("t", 60, 1862),
+        StartRingback(),
+    ]
     assert story.key("3") == []
     story.answered(B)
     assert story.state.talking
@@ -371,7 +383,7 @@ def test_a_key_while_waiting_needs_nothing_stopped() -> None:
     story = MenuStory()
     story.played()
     story.played()
-    assert story.after(4_900).key("1")[1] == DialCallee(60, 1862)
+    assert story.after(4_900).key("1")[1] == DialCallee("t", 60, 1862)
 
 
 @pytest.mark.parametrize("key", ["2", "9"])
@@ -417,7 +429,7 @@ def test_the_release_key() -> None:
 def test_a_menu_without_a_prompt_waits_for_keys_at_once() -> None:
     story = MenuStory(Prompts("/n", None, notice_s=2.0))
     assert story.played() == []
-    assert story.key("1")[1] == DialCallee(60, 1862)
+    assert story.key("1")[1] == DialCallee("t", 60, 1862)
 
 
 def test_a_menu_without_a_notice_begins_with_the_prompt() -> None:

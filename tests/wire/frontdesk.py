@@ -47,7 +47,8 @@ class Desk:
     def __post_init__(self) -> None:
         self.may_answer.set()
 
-    async def authenticate(self, app_id: str, url_id: str, remote_ip: str) -> None:
+    async def authenticate(self, app_id: str, url_id: str, remote_ip: str, blocked_too: bool) -> None:
+        del blocked_too
         self.identities.append((app_id, url_id, remote_ip))
         if app_id != "1400000001":
             raise Refused(Refusal.APP)

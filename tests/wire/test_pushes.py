@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from huibo.errors import Refused
-from huibo.model import Call, CallResult, Cdr, Leg, LegRecord, Moment, Report, Trunk
+from huibo.model import Call, CallResult, Cdr, Leg, LegRecord, Moment, Report
 from huibo.wire.pushes import cdr_push, status_push
 from huibo.wire.tencent import parse_callback, to_wire
 
@@ -22,7 +22,8 @@ CALL = Call(
     callee="+8675586013388",
     caller_display="02131264133",
     callee_display="02131264133",
-    trunk=Trunk(name="carrier", host="192.0.2.1"),
+    caller_trunk="carrier",
+    callee_trunk="carrier",
     max_talk_s=1800,
     accepted_at=1548235058_000,
 )

@@ -23,9 +23,9 @@ from huibo.engine.ari.trunks import Trunks
 from huibo.engine.events import LegEvent
 from huibo.engine.install.version import check
 from huibo.errors import EngineError, OutcomeUnknown
-from huibo.model import Call, Leg
+from huibo.model import Call, Leg, Trunk
 from huibo.numbers import national
-from huibo.ports import LiveLeg
+from huibo.ports import LineHealth, LiveLeg
 from huibo.recording.raw import RawRecordings
 
 log = structlog.get_logger()
@@ -51,10 +51,17 @@ class AriEngine:
     """`huibo.ports.Engine` on one Asterisk. `run` keeps it connected."""
 
     def __init__(
-        self, settings: EngineSettings, no_audio_s: int, clock: Clock, raw: RawRecordings, warning: Path
+        self,
+        settings: EngineSettings,
+        no_audio_s: int,
+        clock: Clock,
+        raw: RawRecordings,
+        warning: Path,
+        find_trunk: Callable[[str], Awaitable[Trunk | None]],
     ) -> None:
         """`raw`: where recordings are written. `warning`: the WAV file of the warning tone."""
         self._settings = settings
+        self._find_trunk = find_trunk
         self._raw = raw
         self._warning = str(warning)
         self._clock = clock
@@ -101,23 +108,30 @@ class AriEngine:
         finally:
             await self._client.close()
 
-    async def dial_caller(self, call: Call, ring_s: int, guard_s: int) -> None:
+    def line(self, trunk: str) -> LineHealth:
+        del trunk
+        return LineHealth()
+
+    async def dial_caller(self, call: Call, trunk: str, ring_s: int, guard_s: int) -> None:
         variables = {
             "TIMEOUT(absolute)": str(guard_s),
             "CALLERID(num)": call.callee_display,  # in the bridge it goes over the callee's From
             "CALLERID(name)": "",
         }
-        await self._dial(call, Leg.CALLER, call.caller_display, variables, ring_s)
+        await self._dial(call, Leg.CALLER, trunk, call.caller_display, variables, ring_s)
 
-    async def dial_callee(self, call: Call, ring_s: int, guard_s: int, record: bool) -> None:
+    async def dial_callee(
+        self, call: Call, trunk: str, ring_s: int, guard_s: int, record: bool, again: bool
+    ) -> None:
         caller = channel_of(call.call_id, Leg.CALLER)
-        if record:
+        if record and not again:
             await self._record(call.call_id, caller)
-        await self._client.request("POST", "bridges", bridgeId=call.call_id, type="mixing")
-        await self._client.request("POST", f"bridges/{call.call_id}/addChannel", channel=caller)
+        if not again:
+            await self._client.request("POST", "bridges", bridgeId=call.call_id, type="mixing")
+            await self._client.request("POST", f"bridges/{call.call_id}/addChannel", channel=caller)
         # in the bridge before the INVITE: the caller is to hear the network's own announcements
         variables = {"TIMEOUT(absolute)": str(guard_s)}
-        await self._dial(call, Leg.CALLEE, call.callee_display, variables, ring_s, bridge=call.call_id)
+        await self._dial(call, Leg.CALLEE, trunk, call.callee_display, variables, ring_s, bridge=call.call_id)
 
     async def start_ringback(self, call_id: str) -> None:
         await self._client.request(
@@ -200,6 +214,7 @@ class AriEngine:
         self,
         call: Call,
         leg: Leg,
+        line: str,
         shown: str,
         variables: dict[str, str],
         ring_s: int,
@@ -209,7 +224,10 @@ class AriEngine:
 
         Not by originating: that would let a carrier's redirection (302) dial whatever it names.
         """
-        endpoint, channel = await self._trunks.ensure(call.trunk), channel_of(call.call_id, leg)
+        trunk = await self._find_trunk(line)
+        if trunk is None:
+            raise EngineError(f"there is no trunk {line}")
+        endpoint, channel = await self._trunks.ensure(trunk), channel_of(call.call_id, leg)
         number = national(call.caller if leg is Leg.CALLER else call.callee)
         # the connected line becomes the From of the INVITE
         variables = variables | {"CONNECTEDLINE(num,i)": shown, "CONNECTEDLINE(name,i)": ""}
@@ -221,7 +239,7 @@ class AriEngine:
                 endpoint=f"PJSIP/{number}@{endpoint}",
                 app=self._settings.app,
                 channelId=channel,
-                formats=call.trunk.codecs,  # without them the offer has an order of its own
+                formats=trunk.codecs,  # without them the offer has an order of its own
             )
             try:
                 await arrived()  # before it is in the application it cannot be dialled

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from huibo.engine.ari.client import AriClient
 from huibo.errors import EngineError
-from huibo.model import Trunk
+from huibo.model import Trunk, TrunkState
 
 Fields = dict[str, str]
 
@@ -59,7 +59,7 @@ class Trunks:
 
     async def ensure(self, trunk: Trunk) -> str:
         """The endpoint to dial over. Raises `EngineError` when Asterisk will not have it."""
-        if not trunk.enabled:
+        if trunk.state is TrunkState.OFF:
             raise EngineError(f"trunk {trunk.name} is not in use")
         name = endpoint_of(trunk)
         if self._pushed.get(trunk.name) != trunk:

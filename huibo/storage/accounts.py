@@ -1,0 +1,151 @@
+"""Money: an account per app and the ledger of what moved it. Units of work.
+
+Balance and hold change here and nowhere else, each change with its ledger entry in the same transaction. An
+account outlives its app. Amounts are in 1/1000 fen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
+
+from huibo.storage.tables import accounts, ledger
+
+
+class EntryKind(StrEnum):
+    """What an entry does: to the balance, or to what is held of it."""
+
+    CREDIT = "credit"
+    ADJUSTMENT = "adjustment"
+    CHARGE = "charge"
+    HOLD = "hold"
+    RELEASE = "release"
+
+
+_HOLDING = {EntryKind.HOLD: 1, EntryKind.RELEASE: -1}
+_PLATFORM = "huibo"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What an app has paid and not used (`balance`), and what of that calls under way may use (`held`)."""
+
+    app_id: str
+    balance: int = 0
+    held: int = 0
+
+    @property
+    def available(self) -> int:
+        return self.balance - self.held
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger. `amount` is positive, but of an adjustment; `balance` and `held`: after it."""
+
+    id: int
+    app_id: str
+    at: int
+    kind: EntryKind
+    amount: int
+    call_id: str | None
+    balance: int
+    held: int
+    author: str
+    reason: str
+
+
+_find = select(accounts).where(accounts.c.app_id == bindparam("of_app"))
+_set = (
+    update(accounts)
+    .where(accounts.c.app_id == bindparam("of_app"))
+    .values(balance=bindparam("balance"), held=bindparam("held"))
+)
+
+
+def find_account(connection: Connection, app_id: str, lock: bool = False) -> Account:
+    """The account of an app; an empty one where nothing has moved yet. `lock`: until the transaction ends."""
+    row = connection.execute(_find.with_for_update() if lock else _find, {"of_app": app_id}).first()
+    return Account(*row) if row else Account(app_id)
+
+
+def pay_in(connection: Connection, app_id: str, amount: int, author: str, reason: str, at: int) -> Account:
+    """Credit an amount. Raises ValueError unless it is positive."""
+    if amount <= 0:
+        raise ValueError("a credit is more than 0")
+    return _move(connection, app_id, EntryKind.CREDIT, amount, None, author, reason, at)
+
+
+def adjust(connection: Connection, app_id: str, amount: int, author: str, reason: str, at: int) -> Account:
+    """Change the balance either way, as a person decided. Raises ValueError where there is nothing to do."""
+    if amount == 0:
+        raise ValueError("an adjustment is not 0")
+    return _move(connection, app_id, EntryKind.ADJUSTMENT, amount, None, author, reason, at)
+
+
+def hold(connection: Connection, app_id: str, call_id: str, amount: int, at: int) -> Account:
+    """Set an amount aside for a call that is being accepted."""
+    return _move(connection, app_id, EntryKind.HOLD, amount, call_id, _PLATFORM, "", at)
+
+
+def settle(connection: Connection, app_id: str, call_id: str, held: int, charge: int, at: int) -> None:
+    """Let go of what was held for a call, and charge what it came to; nothing is written for nothing."""
+    if held:
+        _move(connection, app_id, EntryKind.RELEASE, held, call_id, _PLATFORM, "", at)
+    if charge:
+        _move(connection, app_id, EntryKind.CHARGE, charge, call_id, _PLATFORM, "", at)
+
+
+def list_entries(
+    connection: Connection, app_id: str, before: int | None = None, limit: int = 100
+) -> list[Entry]:
+    """Entries of an account, the newest first; `before`: the id of the last one seen."""
+    query = select(ledger).where(ledger.c.app_id == app_id).order_by(ledger.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(ledger.c.id < before)
+    return [_entry(row) for row in connection.execute(query)]
+
+
+def entries_between(connection: Connection, app_id: str, start: int, end: int) -> Iterator[Entry]:
+    """Entries of a period (UNIX ms, `end` not included), the oldest first."""
+    query = select(ledger).where(ledger.c.app_id == app_id, ledger.c.at >= start, ledger.c.at < end)
+    for row in connection.execute(query.order_by(ledger.c.id)):
+        yield _entry(row)
+
+
+def _move(
+    connection: Connection,
+    app_id: str,
+    kind: EntryKind,
+    amount: int,
+    call_id: str | None,
+    author: str,
+    reason: str,
+    at: int,
+) -> Account:
+    before = find_account(connection, app_id, lock=True)
+    if before == Account(app_id):
+        _open(connection, app_id)
+    held = before.held + _HOLDING.get(kind, 0) * amount
+    balance = before.balance
+    if kind not in _HOLDING:
+        balance += -amount if kind is EntryKind.CHARGE else amount
+    entry = {"app_id": app_id, "at": at, "kind": kind.value, "amount": amount, "call_id": call_id}
+    entry |= {"balance": balance, "held": held, "author": author, "reason": reason}
+    connection.execute(insert(ledger), entry)
+    connection.execute(_set, {"of_app": app_id, "balance": balance, "held": held})
+    return Account(app_id, balance, held)
+
+
+def _open(connection: Connection, app_id: str) -> None:
+    if connection.execute(_find, {"of_app": app_id}).first() is None:
+        connection.execute(insert(accounts), {"app_id": app_id, "balance": 0, "held": 0})
+
+
+def _entry(row: Row[Any]) -> Entry:
+    values = dict(row._mapping)
+    return Entry(**values | {"kind": EntryKind(values["kind"])})

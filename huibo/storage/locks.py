@@ -1,0 +1,76 @@
+"""Locks that the platform sets by itself for a time: on an address, an app, a trunk. Units of work.
+
+Knows when one ends; why they are set is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select
+
+from huibo.storage.tables import locks
+
+
+class LockKind(StrEnum):
+    """What is locked."""
+
+    ADDRESS = "address"
+    APP = "app"
+    TRUNK = "trunk"
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """`since` and `until` in UNIX ms; `reason` for people."""
+
+    kind: LockKind
+    subject: str
+    reason: str
+    since: int
+    until: int
+
+
+_find = select(locks).where(
+    locks.c.kind == bindparam("of_kind"), locks.c.subject == bindparam("of"), locks.c.until > bindparam("now")
+)
+_locked = select(locks.c.subject).where(
+    locks.c.kind == bindparam("of_kind"), locks.c.until > bindparam("now")
+)
+
+
+def find_lock(connection: Connection, kind: LockKind, subject: str, now: int) -> Lock | None:
+    """The lock that is in force."""
+    row = connection.execute(_find, {"of_kind": kind.value, "of": subject, "now": now}).first()
+    return _lock(row) if row else None
+
+
+def locked(connection: Connection, kind: LockKind, now: int) -> frozenset[str]:
+    """All subjects of a kind that are locked."""
+    return frozenset(connection.scalars(_locked, {"of_kind": kind.value, "now": now}))
+
+
+def put_lock(connection: Connection, lock: Lock) -> None:
+    """Set a lock, in place of the one there was; what is long over is forgotten on the way."""
+    lift(connection, lock.kind, lock.subject)
+    connection.execute(delete(locks).where(locks.c.until <= lock.since))
+    row = {"kind": lock.kind.value, "subject": lock.subject, "reason": lock.reason}
+    connection.execute(insert(locks), row | {"since": lock.since, "until": lock.until})
+
+
+def list_locks(connection: Connection, now: int) -> list[Lock]:
+    """Those in force, the newest first."""
+    query = select(locks).where(locks.c.until > now).order_by(locks.c.since.desc(), locks.c.subject)
+    return [_lock(row) for row in connection.execute(query)]
+
+
+def lift(connection: Connection, kind: LockKind, subject: str) -> bool:
+    """End a lock before its time."""
+    gone = delete(locks).where(locks.c.kind == kind.value, locks.c.subject == subject)
+    return connection.execute(gone).rowcount > 0
+
+
+def _lock(row: Row[Any]) -> Lock:
+    return Lock(LockKind(row.kind), row.subject, row.reason, row.since, row.until)
