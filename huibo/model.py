@@ -287,7 +287,10 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An accepted call: all that is decided at admission and never changes afterwards. Times are in ms."""
+    """An accepted call: all that is decided at admission. Times are in ms.
+
+    Nothing of it ever changes but the trunks: read back, they are those that the legs went over at last.
+    """
 
     call_id: str
     app_id: str
@@ -296,7 +299,7 @@ class Call:
     callee: str
     caller_display: str
     callee_display: str
-    caller_trunk: str  # the first of each leg's route
+    caller_trunk: str
     callee_trunk: str
     max_talk_s: int
     accepted_at: int
