@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from huibo import __version__
+from huibo.admission.abuse import Abuse
 from huibo.admission.admit import Admission
 from huibo.api import health
 from huibo.clock import Clock
@@ -23,8 +24,10 @@ from huibo.engine.ari.adapter import AriEngine
 from huibo.engine.install import InstallError
 from huibo.flow.live import LiveCalls
 from huibo.flow.runner import Services
+from huibo.flow.state import CallState
 from huibo.lines.book import TrunkBook
 from huibo.lines.gate import Gate
+from huibo.model import Call, Cdr
 from huibo.prompts.choose import library_of
 from huibo.prompts.menu import MenuPrompts, write_warning_tone
 from huibo.push.delivery import Deliverer
@@ -76,6 +79,7 @@ class Huibo:
             )
         )
         self.retention = Retention(self.database, settings.recording, self.clock, raw, store)
+        self.abuse = Abuse(self.database, self.clock, settings.abuse)
         services = Services(
             self.engine,
             self.database,
@@ -85,10 +89,11 @@ class Huibo:
             MenuPrompts(self.library),
             pushes_owed=self.deliverer.wake,
             recording_owed=self.finisher.wake,
+            call_over=self._call_over,
         )
         self.live = LiveCalls(services)
         admission = Admission(self.database, self.engine, self.clock, settings.calls)
-        self.desk = Desk(admission, self.live, self.database, settings.http.base_url)
+        self.desk = Desk(admission, self.abuse, self.live, self.database, settings.http.base_url)
         self.http = self._http()
 
     def serve(self) -> None:
@@ -152,6 +157,10 @@ class Huibo:
             await self.live.close()
             await self.library.close()
             await self.database.close()
+
+    def _call_over(self, call: Call, state: CallState, cdr: Cdr) -> None:
+        """What is to be learnt from the end of a call."""
+        self.abuse.call_over(call, cdr)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A part that ends by itself takes the process with it: its supervisor is to know."""

@@ -104,6 +104,14 @@ class Calls(_Section):
         return tuple(_PARTIES[name] for name in names)
 
 
+class AbuseSettings(_Section):
+    refusals: int = Field(ge=0)
+    refusals_s: PositiveInt
+    unanswered: int = Field(ge=0)
+    unanswered_s: PositiveInt
+    lock_min: PositiveInt
+
+
 class PushSettings(_Section):
     connect_timeout_s: PositiveFloat
     timeout_s: PositiveFloat
@@ -191,6 +199,7 @@ class Settings(BaseSettings):
     http: Http
     engine: EngineSettings
     calls: Calls
+    abuse: AbuseSettings
     push: PushSettings
     recording: RecordingSettings
     prompts: PromptSettings

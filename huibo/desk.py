@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import Connection
 
+from huibo.admission.abuse import Abuse
 from huibo.admission.admit import Admission
+from huibo.errors import Refused
 from huibo.flow.live import LiveCalls
 from huibo.flow.state import CallState
 from huibo.model import Call, CallRecord, CallRequest, CancelUnless, Cdr, DisplayMode, IdempotencyKey
@@ -50,15 +52,22 @@ class AcceptedCall:
 class Desk:
     """Serves the customers of one process."""
 
-    def __init__(self, admission: Admission, live: LiveCalls, database: Database, base_url: str) -> None:
+    def __init__(
+        self, admission: Admission, abuse: Abuse, live: LiveCalls, database: Database, base_url: str
+    ) -> None:
         """`base_url`: what links to recordings begin with."""
         self._admission = admission
+        self._abuse = abuse
         self._live = live
         self._database = database
         self._base_url = base_url
 
     async def authenticate(self, app_id: str, url_id: str, remote_ip: str, blocked_too: bool = False) -> None:
-        await self._admission.authenticate(app_id, url_id, remote_ip, blocked_too)
+        try:
+            await self._admission.authenticate(app_id, url_id, remote_ip, blocked_too)
+        except Refused as refused:
+            await self._abuse.refused(remote_ip, refused)
+            raise
 
     async def accept(self, request: CallRequest, key: IdempotencyKey | None) -> AcceptedCall:
         """Admit a request and own its call; nothing is dialled before its `dispatch`."""

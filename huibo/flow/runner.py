@@ -68,6 +68,9 @@ class Services:
     prompts: PromptMaker
     pushes_owed: Callable[[], None]  # tells the deliverer that there is something to do
     recording_owed: Callable[[], None]  # and the finisher of recordings
+    call_over: Callable[
+        [Call, CallState, Cdr], None
+    ]  # tells whoever learns from how calls end; must not block
 
 
 class CallRunner:
@@ -158,6 +161,8 @@ class CallRunner:
             self._services.pushes_owed()
         if talk_ms is not None:
             self._services.recording_owed()
+        if cdr is not None:
+            self._services.call_over(self.call, state, cdr)
 
     def _recorded_ms(self, cdr: Cdr | None) -> int | None:
         """How long the recording of a finished call must be; None: there is none to finish."""

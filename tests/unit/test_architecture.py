@@ -25,7 +25,7 @@ PURE = (
 )
 # In a pure folder, yet not pure: it does what its name says.
 IMPURE = {
-    "admission.admit",
+    *("admission.abuse", "admission.admit"),
     *("flow.live", "flow.runner"),
     *("wire.routes", "wire.http11"),
 }

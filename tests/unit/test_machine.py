@@ -32,6 +32,8 @@ from huibo.flow.state import (
     Finish,
     GuardTalk,
     HangUp,
+    LineBusy,
+    LineFree,
     Plan,
     Play,
     PreparePrompts,
@@ -58,6 +60,7 @@ from huibo.model import (
     Prompts,
     RingSound,
 )
+from huibo.rating import Budget, Rate
 
 PLAN = Plan(
     dispatch_deadline_s=30,
@@ -517,9 +520,23 @@ class Interleavings(RuleBasedStateMachine):
         menu=st.sampled_from([None, MENU, replace(MENU, repeats=0)]),
         sound=st.sampled_from(RingSound),
         warn=st.sampled_from([(), (A,), (A, B)]),
+        routes=st.tuples(*[st.sampled_from([("t",), ("t", "u"), ("u", "t", "v")])] * 2),
+        paced=st.sampled_from([(), ("t",), ("t", "u", "v")]),
+        hold=st.sampled_from([None, 200, 1000, 10**6]),
     )
-    def begin(self, menu: Menu | None, sound: RingSound, warn: tuple[Leg, ...]) -> None:
-        self.story = Story(replace(PLAN, menu=menu, ring_sound=sound, warn=warn, warn_s=60))
+    def begin(
+        self,
+        menu: Menu | None,
+        sound: RingSound,
+        warn: tuple[Leg, ...],
+        routes: tuple[tuple[str, ...], tuple[str, ...]],
+        paced: tuple[str, ...],
+        hold: int | None,
+    ) -> None:
+        plan = replace(PLAN, menu=menu, ring_sound=sound, warn=warn, warn_s=60, paced=paced)
+        price = Rate("", per_minute=100)
+        budget = Budget(price, price, hold)
+        self.story = Story(replace(plan, caller_route=routes[0], callee_route=routes[1], budget=budget))
 
     @rule(ms=st.integers(0, 70_000))
     def time_passes(self, ms: int) -> None:
@@ -569,6 +586,14 @@ class Interleavings(RuleBasedStateMachine):
     def dial_failed(self, leg: Leg) -> None:
         self.story.take(DialFailed(leg, self.story.now))
 
+    @rule(
+        leg=st.sampled_from(Leg),
+        trunk=st.sampled_from(["t", "u", "v"]),
+        kind=st.sampled_from([LineFree, LineBusy]),
+    )
+    def line(self, leg: Leg, trunk: str, kind: type[LineFree] | type[LineBusy]) -> None:
+        self.story.take(kind(leg, trunk, self.story.now))
+
     @rule()
     def tick(self) -> None:
         self.story.take(Tick(self.story.now))
@@ -586,15 +611,40 @@ class Interleavings(RuleBasedStateMachine):
         self.story.take(EngineGone(self.story.now))
 
     @invariant()
-    def each_leg_is_dialled_at_most_once_and_only_in_its_turn(self) -> None:
-        kinds = [type(c) for c in self.story.commands]
-        assert kinds.count(DialCaller) <= 1
-        assert kinds.count(DialCallee) <= 1
+    def each_leg_is_dialled_at_most_once_a_trunk_and_only_in_its_turn(self) -> None:
+        commands, plan = self.story.commands, self.story.state.plan
+        for kind, route in ((DialCaller, plan.caller_route), (DialCallee, plan.callee_route)):
+            trunks = [c.trunk for c in commands if isinstance(c, kind)]
+            assert len(set(trunks)) == len(trunks)
+            assert trunks == [trunk for trunk in route if trunk in trunks]
+        kinds = [type(c) for c in commands]
         if DialCallee in kinds:
             assert "a answered" in self.story.told
             assert DialCaller in kinds
-            if self.story.state.plan.menu is not None:
+            if plan.menu is not None:
                 assert "key 1" in self.story.told
+
+    @invariant()
+    def a_phone_that_may_have_rung_is_not_rung_again(self) -> None:
+        """What follows the first sign of ringing or an answer holds no dial of that leg."""
+        for leg, kind in ((A, DialCaller), (B, DialCallee)):
+            rang = [
+                n
+                for n, c in enumerate(self.story.commands)
+                if isinstance(c, Tell)
+                and c.report.leg is leg
+                and c.report.moment in (Moment.RINGING, Moment.ANSWERED)
+            ]
+            if rang:
+                assert not any(isinstance(c, kind) for c in self.story.commands[rang[0] :])
+
+    @invariant()
+    def nobody_pays_more_than_is_held(self) -> None:
+        for command in self.story.commands:
+            if isinstance(command, Finish):
+                hold = self.story.state.plan.budget.hold
+                assert command.cdr.charge <= hold if hold is not None else True
+                assert (command.cdr.charge > 0) <= (command.cdr.result is CallResult.TALKED)
 
     @invariant()
     def every_play_is_one_more_turn_and_within_the_limit(self) -> None:
@@ -644,6 +694,8 @@ class Interleavings(RuleBasedStateMachine):
             for leg in Leg:
                 if HangUp(leg) in story.commands:
                     story.leg(LegEnded, leg)
+                if (trunk := story.state.trunk(leg)) and story.state.leg(leg).waiting:
+                    story.take(LineBusy(leg, trunk, story.now))
         assert story.state.over
         assert story.cdr.billed_s >= 0
         if story.cdr.result is not CallResult.TALKED:
