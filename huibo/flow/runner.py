@@ -238,10 +238,11 @@ class CallRunner:
     async def _ask_engine(self, command: EngineCommand) -> None:
         engine, call_id = self._services.engine, self.call.call_id
         match command:
-            case DialCaller(trunk, ring_s, guard_s):
-                await engine.dial_caller(self.call, trunk, ring_s, guard_s)
+            case DialCaller(trunk, ring_s, guard_s):  # a call accepted by an older version has no route
+                await engine.dial_caller(self.call, trunk or self.call.caller_trunk, ring_s, guard_s)
             case DialCallee(trunk, ring_s, guard_s, record, again):
-                await engine.dial_callee(self.call, trunk, ring_s, guard_s, record, again)
+                on = trunk or self.call.callee_trunk
+                await engine.dial_callee(self.call, on, ring_s, guard_s, record, again)
             case Play(path, turn):
                 await engine.play(call_id, turn, path)
             case StopPlay(turn):
