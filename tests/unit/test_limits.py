@@ -25,9 +25,19 @@ from huibo.engine.events import LegAnswered, LegEnded
 from huibo.errors import Refusal, Refused
 from huibo.flow.machine import step
 from huibo.flow.state import CallState, Cancel, Event, Finish, Start
-from huibo.model import App, AppSettings, Call, CallRequest, DisplayNumber, Leg, Trunk, TrunkState
+from huibo.model import (
+    App,
+    AppSettings,
+    Call,
+    CallRequest,
+    DisplayMode,
+    DisplayNumber,
+    Leg,
+    Trunk,
+    TrunkState,
+)
 from huibo.ports import Engine
-from huibo.rating import Rate
+from huibo.rating import Budget, Rate
 from huibo.storage import accounts, blacklist, catalog, locks, rates
 from huibo.storage.calls import save_step, unfinished
 from huibo.storage.database import Database
@@ -429,6 +439,47 @@ async def test_a_number_is_shown_only_on_its_trunks(desk: Desk) -> None:
     assert call.caller_display == call.callee_display == "02131264133"  # what can be shown is shown
     desk.enter(lambda c: catalog.change_number(c, replace(only, enabled=False)))
     assert await desk.refused(caller_display=only.number) == (Refusal.DISPLAY_NUMBER, "display_numbers")
+
+
+@pytest.mark.parametrize(
+    ("own", "shown"),
+    [
+        ({"caller_number": "4001360123", "callee_number": "02131264133"}, ("4001360123", "02131264133")),
+        ({"caller_number": "4001360123"}, ("4001360123", "4001360123")),
+        ({"callee_number": "4001360123"}, ("4001360123", "4001360123")),
+        ({}, None),
+        ({"caller_number": "02199999999"}, None),  # not the app's any more
+    ],
+)
+async def test_an_app_may_always_show_the_same_numbers(
+    desk: Desk, own: dict[str, str], shown: tuple[str, str] | None
+) -> None:
+    desk.has(display=DisplayMode.FIXED, **own)
+    desk.enter(lambda c: catalog.add_number(c, DisplayNumber("4001360123", apps=("shop",)), 1))
+    if shown is None:
+        assert await desk.refused() == (Refusal.DISPLAY_NUMBER, "display_numbers")
+        return
+    for _ in range(10):
+        call, _ = await desk.accept()
+        assert (call.caller_display, call.callee_display) == shown
+    call, _ = await desk.accept(caller_display="02131264133")
+    assert call.caller_display == "02131264133"
+
+
+async def test_a_dry_run_says_what_would_be_and_writes_nothing(desk: Desk) -> None:
+    desk.has(rate_plan="plan", prepaid=True)
+    desk.pay(FULL)
+    examined = await desk.admission.examine(REQUEST)
+    assert examined.refused is None
+    assert examined.call is not None
+    assert examined.plan is not None
+    assert (examined.plan.caller_route, examined.call.caller_display) == (("line",), "02131264133")
+    assert examined.plan.budget == Budget(PRICE, PRICE, hold=FULL)
+    examined = await desk.admission.examine(replace(REQUEST, caller_display="02199999999"))
+    assert examined.refused is not None
+    assert (examined.refused.refusal, examined.refused.rule) == (Refusal.DISPLAY_NUMBER, "display_numbers")
+    assert desk.account == accounts.Account("shop", FULL, 0)
+    assert desk.database.read_now(unfinished) == []
 
 
 def test_the_order_of_trunks_is_the_same_for_the_same_call_and_honours_weight() -> None:
