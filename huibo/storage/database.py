@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = open_engine(url)
-        self._reader = self.engine.execution_options(reading=True)
+        self._reader = reader_of(self.engine)
         self._closed = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_loop, name="huibo-writer", daemon=True)
@@ -112,7 +113,16 @@ def open_engine(url: str) -> Engine:
         _make_private(sqlite_file(url))
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "handle_error", _forget_details)
     return engine
+
+
+def reader_of(engine: Engine) -> Engine:
+    """The same database for units of work that only read: each sees it as of one moment."""
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(reading=True)
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -168,6 +178,13 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA busy_timeout = 5000")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _forget_details(context: ExceptionContext) -> None:
+    """PostgreSQL tells in the lines after the first what was in the row: numbers do not belong in a log."""
+    for error in (context.original_exception, context.sqlalchemy_exception):
+        if error is not None and error.args:
+            error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
+
+_LOCK = 0x6875_6962_6F  # any number that nobody else takes
 
 
 def config_for(connection: object) -> Config:
@@ -20,4 +22,6 @@ def config_for(connection: object) -> Config:
 def migrate(engine: Engine) -> None:
     """Apply all migrations that are missing, in one transaction."""
     with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":  # SQLite's writers queue up anyway
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
         command.upgrade(config_for(connection), "head")

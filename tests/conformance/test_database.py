@@ -26,7 +26,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from huibo.storage.database import Database
 
@@ -160,6 +160,8 @@ async def test_a_commit_that_fails_is_told_to_all_of_the_batch(database: Databas
 
 async def test_a_full_disk_is_told_to_all_whose_work_is_lost(database: Database) -> None:
     """SQLite gives up the whole transaction in the middle of a batch, and goes on outside of one."""
+    if database.engine.dialect.name != "sqlite":
+        pytest.skip("a disk of its own is needed to fill it")
     pages: list[str] = []
 
     def limit(connection: Any, _record: object) -> None:
@@ -226,7 +228,8 @@ async def test_the_writer_does_not_wait_for_a_reader(database: Database) -> None
 
 
 async def test_what_a_reader_writes_is_not_kept(database: Database) -> None:
-    await database.read(add("smuggled"))
+    with suppress(DBAPIError):  # PostgreSQL says so, SQLite does not
+        await database.read(add("smuggled"))
     assert await database.read(names) == set()
 
 
