@@ -8,6 +8,7 @@ import sys
 import threading
 from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
