@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
-from huibo.storage.tables import accounts, ledger
+from huibo.storage.tables import accounts, cdrs, ledger
+from huibo.storage.tables import calls as call_rows
 
 
 class EntryKind(StrEnum):
@@ -59,6 +61,29 @@ class Entry:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What moved a balance: by `amount`, more or less; of a charge with what is known of its call."""
+
+    at: int
+    kind: EntryKind
+    call_id: str | None
+    author: str
+    reason: str
+    amount: int
+    caller: str | None
+    callee: str | None
+    caller_answered_at: int | None
+    caller_ended_at: int | None
+    callee_answered_at: int | None
+    callee_ended_at: int | None
+
+
+_moved = case(
+    (ledger.c.kind == EntryKind.CHARGE.value, -ledger.c.amount),
+    (ledger.c.kind.in_([kind.value for kind in _HOLDING]), 0),
+    else_=ledger.c.amount,
+)
 _find = select(accounts).where(accounts.c.app_id == bindparam("of_app"))
 _set = (
     update(accounts)
@@ -110,11 +135,31 @@ def list_entries(
     return [_entry(row) for row in connection.execute(query)]
 
 
-def entries_between(connection: Connection, app_id: str, start: int, end: int) -> Iterator[Entry]:
-    """Entries of a period (UNIX ms, `end` not included), the oldest first."""
-    query = select(ledger).where(ledger.c.app_id == app_id, ledger.c.at >= start, ledger.c.at < end)
-    for row in connection.execute(query.order_by(ledger.c.id)):
-        yield _entry(row)
+def balance_at(connection: Connection, app_id: str, at: int) -> int:
+    """The balance before a moment (UNIX ms), summed up from the ledger."""
+    query = select(func.coalesce(func.sum(_moved), 0)).where(ledger.c.app_id == app_id, ledger.c.at < at)
+    return int(connection.scalars(query).one())  # PostgreSQL sums into decimals
+
+
+def items_between(connection: Connection, app_id: str, start: int, end: int) -> Iterator[Item]:
+    """What moved the balance in a period (UNIX ms, `end` not included), the oldest first."""
+    query = (
+        select(
+            *(ledger.c[name] for name in ("at", "kind", "call_id", "author", "reason")),
+            _moved.label("amount"),
+            *(call_rows.c[name] for name in ("caller", "callee")),
+            *(cdrs.c[f"{leg}_{event}_at"] for leg in ("caller", "callee") for event in ("answered", "ended")),
+        )
+        .select_from(ledger)
+        .outerjoin(call_rows, call_rows.c.call_id == ledger.c.call_id)
+        .outerjoin(cdrs, cdrs.c.call_id == ledger.c.call_id)
+        .where(ledger.c.app_id == app_id, ledger.c.at >= start, ledger.c.at < end)
+        .where(ledger.c.kind.not_in([kind.value for kind in _HOLDING]))
+        .order_by(ledger.c.at, ledger.c.id)
+        .execution_options(yield_per=1000)
+    )
+    for row in connection.execute(query).mappings():
+        yield Item(**dict(row) | {"kind": EntryKind(row["kind"])})
 
 
 def _move(
@@ -127,9 +172,7 @@ def _move(
     reason: str,
     at: int,
 ) -> Account:
-    before = find_account(connection, app_id, lock=True)
-    if before == Account(app_id):
-        _open(connection, app_id)
+    before = _locked(connection, app_id)
     held = before.held + _HOLDING.get(kind, 0) * amount
     balance = before.balance
     if kind not in _HOLDING:
@@ -141,9 +184,14 @@ def _move(
     return Account(app_id, balance, held)
 
 
-def _open(connection: Connection, app_id: str) -> None:
-    if connection.execute(_find, {"of_app": app_id}).first() is None:
-        connection.execute(insert(accounts), {"app_id": app_id, "balance": 0, "held": 0})
+def _locked(connection: Connection, app_id: str) -> Account:
+    """The account until the transaction ends, opened where nothing has moved yet."""
+    if (row := connection.execute(_find.with_for_update(), {"of_app": app_id}).first()) is None:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        opened = dialect.insert(accounts).values(app_id=app_id, balance=0, held=0)
+        connection.execute(opened.on_conflict_do_nothing())  # another may open it at the same moment
+        row = connection.execute(_find.with_for_update(), {"of_app": app_id}).one()
+    return Account(*row)
 
 
 def _entry(row: Row[Any]) -> Entry:

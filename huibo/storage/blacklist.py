@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    bindparam,
+    cast,
+    delete,
+    func,
+    or_,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects import postgresql, sqlite
 
 from huibo.model import Leg
 from huibo.numbers import beginnings
@@ -36,6 +50,9 @@ class Listed:
     reason: str = ""
 
 
+Key = tuple[str, bool, str, str]  # pattern, exact, app_id, direction: what an entry is known by
+_Row = tuple[str, bool, str, str, int | None, str]
+
 _DIRECTION = {Leg.CALLER: Direction.CALLER, Leg.CALLEE: Direction.CALLEE}
 _find = (
     select(blacklist.c.reason)
@@ -48,7 +65,7 @@ _find = (
     )
     .limit(1)
 )
-_COLUMNS = ("pattern", "exact", "app_id", "direction", "expires_at", "reason", "created_at")
+_KEY = (blacklist.c.pattern, blacklist.c.exact, blacklist.c.app_id, blacklist.c.direction)
 
 
 def is_listed(connection: Connection, app_id: str, e164: str, leg: Leg, now: int) -> bool:
@@ -59,25 +76,103 @@ def is_listed(connection: Connection, app_id: str, e164: str, leg: Leg, now: int
 
 
 def put_listed(connection: Connection, entries: Iterable[Listed], at: int) -> int:
-    """Add entries, or replace those of the same number, app and direction. Returns how many."""
-    rows = [_row(entry, at) for entry in entries]
+    """Add entries, or replace those of the same number, kind, app and direction. Returns how many."""
+    rows = list({row[: len(_KEY)]: row for row in map(_row, entries)}.values())
     if rows:
-        # straight to the driver: a list of a million numbers is to take seconds
-        marks = ", ".join(f":{name}" for name in _COLUMNS)
-        connection.exec_driver_sql(
-            f"INSERT OR REPLACE INTO blacklist ({', '.join(_COLUMNS)}) VALUES ({marks})", rows
-        )
+        put = _put_arrays if connection.dialect.name == "postgresql" else _put_rows
+        put(connection, rows, at)
     return len(rows)
 
 
 def find_listed(connection: Connection, key: Listed) -> Listed | None:
     row = connection.execute(select(blacklist).where(*_same(key))).mappings().first()
-    return _listed(dict(row)) if row else None
+    return _listed(row) if row else None
+
+
+def list_listed(
+    connection: Connection,
+    app_id: str | None = None,
+    direction: Direction | None = None,
+    about: str | None = None,
+    after: Key | None = None,
+    limit: int = -1,
+) -> list[Listed]:
+    """Entries by their key, behind `after`; `limit` -1: all.
+
+    `app_id` "": only those for all apps. `about`: only what concerns numbers that begin so, as a pattern.
+    """
+    query = select(blacklist).order_by(*_KEY)
+    if app_id is not None:
+        query = query.where(blacklist.c.app_id == app_id)
+    if direction is not None:
+        query = query.where(blacklist.c.direction == direction.value)
+    if about is not None:
+        query = query.where(_concerns(about))
+    if after is not None:
+        query = query.where(tuple_(*_KEY) > tuple_(*after))
+    if limit >= 0:
+        query = query.limit(limit)
+    return [_listed(row) for row in connection.execute(query).mappings()]
 
 
 def remove_listed(connection: Connection, key: Listed) -> bool:
     """Remove the entry of the same number, kind, app and direction."""
     return connection.execute(delete(blacklist).where(*_same(key))).rowcount > 0
+
+
+def remove_expired(connection: Connection, now: int) -> int:
+    """Forget the entries that are over; returns how many there were."""
+    return connection.execute(delete(blacklist).where(blacklist.c.expires_at <= now)).rowcount
+
+
+def key_of(entry: Listed) -> Key:
+    return entry.pattern, entry.exact, entry.app_id, entry.direction.value
+
+
+def _concerns(about: str) -> ColumnElement[bool]:
+    """Entries of numbers that begin so, and the shorter beginnings that these numbers have."""
+    longer = blacklist.c.pattern >= about
+    if bound := about.rstrip("9"):  # "138" and before "139"; no LIKE, which on SQLite uses no index
+        longer &= blacklist.c.pattern < bound[:-1] + str(int(bound[-1]) + 1)
+    shorter = ~blacklist.c.exact & blacklist.c.pattern.in_(beginnings(about)[1:])
+    return longer | shorter
+
+
+def _put_rows(connection: Connection, rows: list[_Row], at: int) -> None:
+    # straight to the driver: what SQLAlchemy does to each row would take longer than all the rest
+    connection.exec_driver_sql(_UPSERT, [(*row, at) for row in rows])
+
+
+def _put_arrays(connection: Connection, rows: list[_Row], at: int) -> None:
+    """One statement for all: row by row, a list of a million numbers would take minutes."""
+    columns = blacklist.c[: len(rows[0])]
+    arrays = [
+        func.unnest(cast(bindparam(f"all_{column.name}"), postgresql.ARRAY(column.type)))
+        for column in columns
+    ]
+    adding = postgresql.insert(blacklist)
+    query = adding.from_select(list(blacklist.c), select(*arrays, cast(bindparam("at"), BigInteger)))
+    given = {
+        f"all_{column.name}": list(each)
+        for column, each in zip(columns, zip(*rows, strict=True), strict=True)
+    }
+    connection.execute(
+        query.on_conflict_do_update(index_elements=_KEY, set_=_changed(adding)), given | {"at": at}
+    )
+
+
+def _changed(adding: sqlite.Insert | postgresql.Insert) -> dict[str, ColumnElement[Any]]:
+    return {name: adding.excluded[name] for name in ("expires_at", "reason", "created_at")}
+
+
+def _upsert() -> str:
+    """For SQLite, with a mark for each column in its order."""
+    adding = sqlite.insert(blacklist)
+    query = adding.on_conflict_do_update(index_elements=_KEY, set_=_changed(adding))
+    return str(query.compile(dialect=sqlite.dialect(paramstyle="qmark")))
+
+
+_UPSERT = _upsert()
 
 
 def _same(key: Listed) -> list[ColumnElement[bool]]:
@@ -89,18 +184,18 @@ def _same(key: Listed) -> list[ColumnElement[bool]]:
     ]
 
 
-def _row(entry: Listed, at: int) -> dict[str, object]:
-    return {
-        "pattern": entry.pattern,
-        "exact": entry.exact,
-        "app_id": entry.app_id,
-        "direction": entry.direction.value,
-        "expires_at": entry.expires_at,
-        "reason": entry.reason,
-        "created_at": at,
-    }
+def _row(entry: Listed) -> _Row:
+    """The columns in their order, but the last."""
+    direction = entry.direction.value
+    return entry.pattern, entry.exact, entry.app_id, direction, entry.expires_at, entry.reason
 
 
-def _listed(row: dict[str, object]) -> Listed:
-    del row["created_at"]
-    return Listed(**row | {"direction": Direction(row["direction"])})  # type: ignore[arg-type]
+def _listed(row: RowMapping) -> Listed:
+    return Listed(
+        row["pattern"],
+        row["exact"],
+        row["app_id"],
+        Direction(row["direction"]),
+        row["expires_at"],
+        row["reason"],
+    )

@@ -63,14 +63,14 @@ def save_step(
 def unfinished(connection: Connection) -> list[tuple[Call, CallState]]:
     """All calls that have no end yet, the oldest first."""
     query = select(calls).where(calls.c.ended_at.is_(None)).order_by(calls.c.accepted_at)
-    return [(_call(row), _state(row)) for row in connection.execute(query).mappings()]
+    return [(call_of(row), state_of(row)) for row in connection.execute(query).mappings()]
 
 
 def find_call(connection: Connection, app_id: str, call_id: str) -> tuple[Call, CallState] | None:
     """A call of this app, and how far it is; None when the app has no such call."""
     query = select(calls).where(calls.c.call_id == call_id, calls.c.app_id == app_id)
     row = connection.execute(query).mappings().first()
-    return (_call(row), _state(row)) if row else None
+    return (call_of(row), state_of(row)) if row else None
 
 
 def find_record(connection: Connection, app_id: str, call_id: str) -> tuple[Call, Cdr] | None:
@@ -117,10 +117,10 @@ def _records(app_id: str) -> Select[Any]:
 
 
 def _record(row: RowMapping) -> tuple[Call, Cdr]:
-    return _call(row), _cdr(row, "cdr_")
+    return call_of(row), _cdr(row, "cdr_")
 
 
-def _state(row: RowMapping) -> CallState:
+def state_of(row: RowMapping) -> CallState:
     return _state_json.validate_json(row["state"])
 
 
@@ -128,7 +128,7 @@ def _dump(state: CallState) -> str:
     return _state_json.dump_json(state).decode()
 
 
-def _call(row: RowMapping) -> Call:
+def call_of(row: RowMapping) -> Call:
     return Call(**{name: row[name] for name in Call.__dataclass_fields__})
 
 

@@ -40,8 +40,10 @@ def find_app(connection: Connection, app_id: str, lock: bool = False) -> App | N
     return _app(row) if row else None
 
 
-def list_apps(connection: Connection) -> list[App]:
-    return [_app(row) for row in connection.execute(select(apps).order_by(apps.c.app_id)).mappings()]
+def list_apps(connection: Connection, after: str = "", limit: int = -1) -> list[App]:
+    """Apps by app_id, behind `after`; `limit` -1: all."""
+    query = select(apps).where(apps.c.app_id > after).order_by(apps.c.app_id)
+    return [_app(row) for row in connection.execute(query.limit(limit) if limit >= 0 else query).mappings()]
 
 
 def remove_app(connection: Connection, app_id: str) -> bool:
@@ -67,9 +69,17 @@ def find_number(connection: Connection, number: str) -> DisplayNumber | None:
     return _number(row, _holders(connection, [number])) if row else None
 
 
-def list_numbers(connection: Connection, after: str = "", limit: int = -1) -> list[DisplayNumber]:
-    """Numbers in their order, behind `after`, each with the apps that may show it; `limit` -1: all."""
+def list_numbers(
+    connection: Connection, after: str = "", limit: int = -1, app_id: str | None = None
+) -> list[DisplayNumber]:
+    """Numbers in their order, behind `after`, each with the apps that may show it; `limit` -1: all.
+
+    `app_id`: only those that this app may show.
+    """
     query = select(numbers).where(numbers.c.number > after).order_by(numbers.c.number)
+    if app_id is not None:
+        held = select(app_numbers.c.number).where(app_numbers.c.app_id == app_id)
+        query = query.where(numbers.c.number.in_(held))
     rows = connection.execute(query.limit(limit) if limit >= 0 else query).all()
     holders = _holders(connection, [row.number for row in rows] if limit >= 0 else None)
     return [_number(row, holders) for row in rows]

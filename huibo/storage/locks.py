@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, tuple_
 
 from huibo.storage.tables import locks
 
@@ -60,10 +60,20 @@ def put_lock(connection: Connection, lock: Lock) -> None:
     connection.execute(insert(locks), row | {"since": lock.since, "until": lock.until})
 
 
-def list_locks(connection: Connection, now: int) -> list[Lock]:
-    """Those in force, the newest first."""
-    query = select(locks).where(locks.c.until > now).order_by(locks.c.since.desc(), locks.c.subject)
-    return [_lock(row) for row in connection.execute(query)]
+def list_locks(
+    connection: Connection,
+    now: int,
+    kind: LockKind | None = None,
+    after: tuple[str, str] = ("", ""),
+    limit: int = -1,
+) -> list[Lock]:
+    """Those in force, by kind and subject, behind `after`; `limit` -1: all."""
+    query = select(locks).where(locks.c.until > now).order_by(locks.c.kind, locks.c.subject)
+    if kind is not None:
+        query = query.where(locks.c.kind == kind.value)
+    if after != ("", ""):
+        query = query.where(tuple_(locks.c.kind, locks.c.subject) > tuple_(*after))
+    return [_lock(row) for row in connection.execute(query.limit(limit) if limit >= 0 else query)]
 
 
 def lift(connection: Connection, kind: LockKind, subject: str) -> bool:

@@ -2,7 +2,8 @@
 
 A push is written in the transaction of the step that owes it and stays until delivered or dead. Status
 pushes of one call leave in order and before whatever follows them: a pending one blocks the later pushes of
-its call. What may leave is chosen here and nowhere else; two processes on one outbox would need leases.
+its call. One that is sent once more for an operator blocks only others like it. What may leave is chosen here
+and nowhere else; two processes on one outbox would need leases.
 """
 
 from __future__ import annotations
@@ -12,13 +13,25 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, Select, bindparam, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from huibo.model import Push
 from huibo.storage.tables import pushes
 
 PENDING, DELIVERED, DEAD = "pending", "delivered", "dead"
 STATUS = "status"  # the kind whose order is kept
+REPLAY_LANE = " replay"  # behind a receiver's name: what is sent there once more, beside what is new
 
 
 class OwedPush(NamedTuple):
@@ -26,12 +39,14 @@ class OwedPush(NamedTuple):
 
     id: int
     call_id: str
+    app_id: str
     kind: str
     seq: int
     url: str
     receiver: str
     body: bytes
     attempts: int
+    replayed_at: int | None = None  # which is how a verdict knows that it comes too late
 
 
 class Waiting(NamedTuple):
@@ -84,7 +99,7 @@ def due_pushes(connection: Connection, receiver: str, now: int, limit: int) -> l
 
 
 def save_verdicts(connection: Connection, verdicts: Sequence[Verdict]) -> None:
-    """Count the attempts and store what they came to."""
+    """Count the attempts and store what they came to; not of a push that was begun anew meanwhile."""
     if verdicts:
         connection.execute(_save, [_outcome(verdict) for verdict in verdicts])
     # What a failed status push blocks need not be looked at before it is: a dead receiver piles that up.
@@ -94,6 +109,11 @@ def save_verdicts(connection: Connection, verdicts: Sequence[Verdict]) -> None:
             _postpone,
             [{"of_call": each.push.call_id, "behind": each.push.seq, "until": each.at} for each in blocking],
         )
+
+
+def in_replay_lane(table: FromClause) -> ColumnElement[bool]:
+    """Whether a push is sent once more, out of the way of what is new."""
+    return table.c.receiver.endswith(REPLAY_LANE)
 
 
 def _select_waiting() -> Select[tuple[str, int, int | None]]:
@@ -118,6 +138,7 @@ def _select_due() -> Select[tuple[object, ...]]:
             earlier.c.seq < pushes.c.seq,
             earlier.c.state == PENDING,
             earlier.c.kind == STATUS,
+            or_(~in_replay_lane(earlier), in_replay_lane(pushes)),
         )
         .exists()
     )
@@ -143,13 +164,17 @@ _blocked_until = select(func.max(_blocker.c.next_at)).where(
     _blocker.c.seq < bindparam("before"),
     _blocker.c.state == PENDING,
     _blocker.c.kind == STATUS,
+    ~in_replay_lane(_blocker),
     _blocker.c.next_at > bindparam("at"),
 )
 _add = insert(pushes).values(next_at=func.coalesce(_blocked_until.scalar_subquery(), bindparam("at")))
 
 _save = (
     update(pushes)
-    .where(pushes.c.id == bindparam("push"))
+    .where(
+        pushes.c.id == bindparam("push"),
+        func.coalesce(pushes.c.replayed_at, 0) == bindparam("begun_at"),
+    )
     .values(
         attempts=pushes.c.attempts + 1,
         state=bindparam("state"),
@@ -159,6 +184,12 @@ _save = (
     )
 )
 
+_holds_up = select(_blocker.c.id).where(
+    _blocker.c.call_id == bindparam("of_call"),
+    _blocker.c.seq == bindparam("behind"),
+    _blocker.c.next_at == bindparam("until"),
+    or_(~in_replay_lane(_blocker), in_replay_lane(pushes)),
+)
 _postpone = (
     update(pushes)
     .where(
@@ -166,6 +197,7 @@ _postpone = (
         pushes.c.seq > bindparam("behind"),
         pushes.c.state == PENDING,
         pushes.c.next_at < bindparam("until"),
+        _holds_up.exists(),
     )
     .values(next_at=bindparam("until"))
 )
@@ -192,6 +224,7 @@ def _row(push: Push, at: int) -> dict[str, object]:
 def _outcome(verdict: Verdict) -> dict[str, object]:
     return {
         "push": verdict.push.id,
+        "begun_at": verdict.push.replayed_at or 0,
         "state": verdict.state,
         "next_at": verdict.at,
         "finished_at": None if verdict.state == PENDING else verdict.at,

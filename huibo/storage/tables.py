@@ -87,6 +87,12 @@ def _live_index(name: str, column: str) -> Index:
     return Index(name, column, sqlite_where=live, postgresql_where=live)
 
 
+def _given_index(name: str, column: str) -> Index:
+    """An index over the calls that have such a name from their customer."""
+    given = text(f"{column} <> ''")
+    return Index(name, column, sqlite_where=given, postgresql_where=given)
+
+
 calls = Table(
     "calls",
     metadata,
@@ -114,6 +120,10 @@ calls = Table(
     Column("ended_at", BigInteger),
     Index("ix_calls_app_accepted", "app_id", "accepted_at"),
     Index("ix_calls_callee_accepted", "callee", "accepted_at"),
+    Index("ix_calls_caller_accepted", "caller", "accepted_at"),
+    Index("ix_calls_accepted", "accepted_at"),
+    _given_index("ix_calls_biz_id", "biz_id"),
+    _given_index("ix_calls_order_id", "order_id"),
     _live_index("ix_calls_unfinished", "accepted_at"),
     _live_index("ix_calls_live_app", "app_id"),
     _live_index("ix_calls_live_caller_trunk", "caller_trunk"),
@@ -297,7 +307,7 @@ pushes = Table(
     Column("kind", String(10), nullable=False),
     Column("seq", Integer, nullable=False),
     Column("url", Text, nullable=False),
-    Column("receiver", Text, nullable=False),  # scheme://host:port, what isolation goes by
+    Column("receiver", Text, nullable=False),  # what isolation goes by: scheme://host:port, or its lane
     Column("body", LargeBinary, nullable=False),
     Column("state", String(10), nullable=False),  # pending, delivered, dead
     Column("attempts", Integer, nullable=False),
@@ -305,6 +315,8 @@ pushes = Table(
     Column("next_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
     Column("last_error", Text),
+    Column("replayed_at", BigInteger),  # when an operator had it sent once more
     Index("ix_pushes_due", "state", "receiver", "next_at"),
     Index("ix_pushes_call", "call_id", "seq", unique=True),
+    Index("ix_pushes_app", "app_id", "id"),
 )

@@ -65,7 +65,7 @@ async def test_a_push_comes_back_as_it_was_owed(database: Database) -> None:
     body = '{"msg":"中文 \\u0000 ☎"}'.encode()
     await add(database, replace(owed("c1", 3, "cdr"), body=body))
     (push,) = await due(database)
-    assert push == OwedPush(push.id, "c1", "cdr", 3, "https://hook.example/in", HOOK, body, 0)
+    assert push == OwedPush(push.id, "c1", "1400000000", "cdr", 3, "https://hook.example/in", HOOK, body, 0)
     assert await row(database, "c1", 3) == {
         "id": push.id,
         "call_id": "c1",
@@ -81,6 +81,7 @@ async def test_a_push_comes_back_as_it_was_owed(database: Database) -> None:
         "next_at": NOW,
         "finished_at": None,
         "last_error": None,
+        "replayed_at": None,
     }
 
 

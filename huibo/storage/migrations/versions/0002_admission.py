@@ -41,6 +41,11 @@ def _change_tables() -> None:
     )
     op.execute("UPDATE calls SET callee_trunk = caller_trunk")
     op.create_index("ix_calls_callee_accepted", "calls", ["callee", "accepted_at"])
+    op.create_index("ix_calls_caller_accepted", "calls", ["caller", "accepted_at"])
+    op.create_index("ix_calls_accepted", "calls", ["accepted_at"])
+    for column in ("biz_id", "order_id"):
+        given = sa.text(f"{column} <> ''")
+        op.create_index(f"ix_calls_{column}", "calls", [column], sqlite_where=given, postgresql_where=given)
     for name, column in (
         ("ix_calls_live_app", "app_id"),
         ("ix_calls_live_caller_trunk", "caller_trunk"),
@@ -48,6 +53,8 @@ def _change_tables() -> None:
     ):
         op.create_index(name, "calls", [column], sqlite_where=_LIVE, postgresql_where=_LIVE)
     op.add_column("cdrs", sa.Column("charge", sa.BigInteger(), nullable=False, server_default="0"))
+    op.add_column("pushes", sa.Column("replayed_at", sa.BigInteger(), nullable=True))
+    op.create_index("ix_pushes_app", "pushes", ["app_id", "id"])
 
 
 def _make_money() -> None:
