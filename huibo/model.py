@@ -161,6 +161,7 @@ class CallRequest:
     menu: Menu | None = None
     last_call_id: str | None = None  # prefer another trunk than that call's
     recognise_ringing: bool = False
+    by_operator: bool = False  # neither URL id nor address counts: who asks has shown a token
 
 
 class Transport(StrEnum):

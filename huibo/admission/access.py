@@ -27,7 +27,9 @@ def known_app(app: App | None, url_id: str, remote_ip: str) -> App:
 
 
 def app(facts: Facts) -> None:
-    """The request comes from where the app says it does."""
+    """The request comes from where the app says it does, or from the operator."""
+    if facts.app is not None and facts.request.by_operator:
+        return
     known_app(facts.app, facts.request.url_id, facts.request.remote_ip)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 
 class NotFound(Exception):
     """There is nothing of that kind by that name."""
@@ -19,3 +21,10 @@ class Invalid(Exception):
         self.field = field
         self.message = message
         super().__init__(f"{field}: {message}")
+
+
+def first_of(error: ValidationError) -> Invalid:
+    """The first thing that is wrong with a value that was put together here."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return Invalid(field, first["msg"].removeprefix("Value error, "))

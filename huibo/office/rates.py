@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
-from huibo.numbers import pattern
 from huibo.office.author import Author
 from huibo.office.errors import NotFound
 from huibo.office.page import DEFAULT_LIMIT, Page, cursor, key_of
+from huibo.office.patterns import Prefix
 from huibo.rating import Rate as Price
 from huibo.storage import rates
 
@@ -18,14 +18,6 @@ _KIND = "rate"
 _MOST = 10**12
 
 
-def _prefix(text: str) -> str:
-    found = pattern(text)
-    if found is None:
-        raise ValueError("not the beginning of a number: digits, like 138, 010 or +86")
-    return found
-
-
-Prefix = Annotated[str, Field(max_length=24, examples=["+86138"]), AfterValidator(_prefix)]
 Plan = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
 
 
