@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from huibo import __version__
 from huibo.admission.abuse import Abuse
 from huibo.admission.admit import Admission
-from huibo.api import health
+from huibo.api import health, v1
+from huibo.api.parts import Parts
 from huibo.clock import Clock
 from huibo.config import Settings
 from huibo.desk import Desk
@@ -27,6 +28,7 @@ from huibo.flow.runner import Services
 from huibo.flow.state import CallState
 from huibo.lines.book import TrunkBook
 from huibo.lines.gate import Gate
+from huibo.lines.watch import Watch
 from huibo.model import Call, Cdr
 from huibo.prompts.choose import library_of
 from huibo.prompts.menu import MenuPrompts, write_warning_tone
@@ -58,10 +60,11 @@ class Huibo:
         raw = RawRecordings(settings.recording.raw_folder)
         warning = settings.prompts.folder / "warning.wav"
         write_warning_tone(warning)
-        self.trunks = TrunkBook(self.database)
+        self.trunks = TrunkBook(self.database, settings.trunks.look_s)
         self.engine = AriEngine(
             settings.engine, settings.calls.no_audio_s, self.clock, raw, warning, self.trunks.find
         )
+        self.trunks.on_change = self.engine.know_trunks
         self.deliverer = Deliverer(self.database, settings.push, self.clock)
         self.library = library_of(settings.prompts)
         notifier, store = WireNotifier(), LocalStore(settings.recording.folder)
@@ -89,11 +92,12 @@ class Huibo:
             MenuPrompts(self.library),
             pushes_owed=self.deliverer.wake,
             recording_owed=self.finisher.wake,
+            stepped=Watch(self.database, self.trunks, self.clock, settings.trunks).on_step,
             call_over=self._call_over,
         )
         self.live = LiveCalls(services)
-        admission = Admission(self.database, self.engine, self.clock, settings.calls)
-        self.desk = Desk(admission, self.abuse, self.live, self.database, settings.http.base_url)
+        self.admission = Admission(self.database, self.engine, self.clock, settings.calls)
+        self.desk = Desk(self.admission, self.abuse, self.live, self.database, settings.http.base_url)
         self.http = self._http()
 
     def serve(self) -> None:
@@ -106,6 +110,8 @@ class Huibo:
             loop="uvloop",
             http=Http11,
             ws="none",
+            ssl_certfile=http.tls_certificate or None,
+            ssl_keyfile=http.tls_key or None,
             lifespan="on",
             log_config=None,
             server_header=False,
@@ -123,6 +129,7 @@ class Huibo:
             title="huibo", version=__version__, lifespan=self._lifespan, docs_url=None, openapi_url=None
         )
         app.routes.extend(health.make_routes(lambda: self.engine.ready))
+        app.routes.append(v1.make_route(self._parts()))
         app.routes.extend(recordings.make_routes(self.database, self.store, self.clock))
         app.routes.extend(
             wire.make_routes(
@@ -134,10 +141,31 @@ class Huibo:
         )
         return app
 
+    def _parts(self) -> Parts:
+        """What the operators' API works with."""
+        settings = self.settings
+        return Parts(
+            database=self.database,
+            clock=self.clock,
+            engine=self.engine,
+            desk=self.desk,
+            admission=self.admission,
+            live=self.live,
+            trunks=self.trunks,
+            pushes_owed=self.deliverer.wake,
+            base_url=settings.http.base_url,
+            max_talk_s=settings.calls.max_talk_min * 60,
+            keep_old_secret_s=settings.push.keep_old_secret_s,
+            max_body_bytes=settings.http.max_body_bytes,
+            max_import_bytes=settings.http.max_import_bytes,
+            body_timeout_s=settings.http.body_timeout_s,
+        )
+
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(migrate, self.database.engine)
         await self.library.start()
+        await self.trunks.refresh()  # before there is an engine: it is to have all of them at once
         await self.live.recover()
         tasks = [
             asyncio.create_task(self.trunks.run(), name="trunks"),

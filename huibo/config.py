@@ -47,8 +47,11 @@ class Http(_Section):
     host: str
     port: int = Field(ge=0, le=65535)
     public_url: str
+    tls_certificate: str
+    tls_key: str
     trusted_proxies: list[str]
     max_body_bytes: PositiveInt
+    max_import_bytes: PositiveInt
     body_timeout_s: PositiveFloat
 
     @field_validator("trusted_proxies")
@@ -66,11 +69,21 @@ class Http(_Section):
             raise ValueError("an http or https URL without query and fragment, or nothing")
         return url.rstrip("/")
 
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Http:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("tls_certificate and tls_key belong together")
+        for file in filter(None, (self.tls_certificate, self.tls_key)):
+            if not os.access(file, os.R_OK):
+                raise ValueError(f"{file} is not there, or cannot be read")
+        return self
+
     @property
     def base_url(self) -> str:
         """What customers put before a path of ours; no slash at its end."""
         here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return self.public_url or f"http://{f'[{here}]' if ':' in here else here}:{self.port}"
+        scheme = "https" if self.tls_certificate else "http"
+        return self.public_url or f"{scheme}://{f'[{here}]' if ':' in here else here}:{self.port}"
 
 
 class EngineSettings(_Section):
@@ -104,6 +117,12 @@ class Calls(_Section):
         return tuple(_PARTIES[name] for name in names)
 
 
+class TrunkSettings(_Section):
+    look_s: PositiveFloat
+    watch_calls: PositiveInt
+    lock_min: PositiveInt
+
+
 class AbuseSettings(_Section):
     refusals: int = Field(ge=0)
     refusals_s: PositiveInt
@@ -120,6 +139,7 @@ class PushSettings(_Section):
     retry_jitter: float = Field(ge=0, lt=1)
     concurrency: PositiveInt
     concurrency_per_receiver: PositiveInt
+    keep_old_secret_s: int = Field(ge=0)
     allowed_networks: list[str]
 
     @field_validator("allowed_networks")
@@ -199,6 +219,7 @@ class Settings(BaseSettings):
     http: Http
     engine: EngineSettings
     calls: Calls
+    trunks: TrunkSettings
     abuse: AbuseSettings
     push: PushSettings
     recording: RecordingSettings
@@ -223,13 +244,18 @@ class BadSettings(Exception):
     """The settings cannot be used. The message says which and why, a line each."""
 
 
+def file_in_use() -> Path | None:
+    """The settings file that HUIBO_CONFIG names."""
+    named = os.environ.get("HUIBO_CONFIG")
+    return Path(named) if named else None
+
+
 def load(file: Path | None = None) -> Settings:
     """The settings: the environment over `file` (else the one that HUIBO_CONFIG names) over the defaults.
 
     Raises `BadSettings`.
     """
-    if file is None and (named := os.environ.get("HUIBO_CONFIG")):
-        file = Path(named)
+    file = file or file_in_use()
     if file is not None and not file.is_file():
         raise BadSettings(f"no such settings file: {file}")
 

@@ -68,6 +68,7 @@ class Services:
     prompts: PromptMaker
     pushes_owed: Callable[[], None]  # tells the deliverer that there is something to do
     recording_owed: Callable[[], None]  # and the finisher of recordings
+    stepped: Callable[[CallState, CallState], None]  # whoever learns from each step; must not block
     call_over: Callable[
         [Call, CallState, Cdr], None
     ]  # tells whoever learns from how calls end; must not block
@@ -117,6 +118,7 @@ class CallRunner:
             return
         await self._store(state, commands)
         self.state = state
+        self._services.stepped(before, state)
         self._tell_log(before, state, commands)
         for command in commands:
             await self._carry_out(command)

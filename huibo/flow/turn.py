@@ -26,7 +26,9 @@ from huibo.flow.state import (
 from huibo.model import Attempt, EndReason, Leg, Moment, Report
 
 GUARD_MARGIN_S = 2  # the engine's own limits come this much later than ours
-TRUNK_SILENT_S = 32  # a carrier that answers nothing at all is given up by then (RFC 3261, timer B)
+TRUNK_SILENT_S = (
+    16  # a carrier that answers nothing at all is given up by then (SIP's timer B, as configured)
+)
 _SIP_REQUEST_TIMEOUT = 408
 _SIP_REQUEST_TERMINATED = 487
 

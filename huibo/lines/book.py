@@ -16,15 +16,16 @@ from huibo.storage.database import Database
 
 log = structlog.get_logger()
 
-_LOOK_S = 2.0  # so soon a change made elsewhere counts
-
 
 class TrunkBook:
-    """All trunks by name. `run` keeps it up to date; `on_change` is called after each change."""
+    """All trunks by name. `run` keeps it up to date; `on_change` is called first and after each change."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, look_s: float) -> None:
+        """`look_s`: so soon a change made elsewhere counts."""
         self._database = database
+        self._look_s = look_s
         self._trunks: dict[str, Trunk] = {}
+        self._known = False
         self._woken = asyncio.Event()
         self.on_change: Callable[[Mapping[str, Trunk]], Awaitable[None]] | None = None
 
@@ -43,9 +44,9 @@ class TrunkBook:
     async def refresh(self) -> None:
         """Read the trunks now."""
         found = {trunk.name: trunk for trunk in await self._database.read(list_trunks)}
-        if found == self._trunks:
+        if self._known and found == self._trunks:
             return
-        self._trunks = found
+        self._trunks, self._known = found, True
         if self.on_change is not None:
             await self.on_change(found)
 
@@ -63,7 +64,7 @@ class TrunkBook:
             except Exception as error:
                 log.error("trunks not read, trying again", reason=str(error).partition("\n")[0])
             try:
-                async with asyncio.timeout(_LOOK_S):
+                async with asyncio.timeout(self._look_s):
                     await self._woken.wait()
             except TimeoutError:
                 pass

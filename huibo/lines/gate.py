@@ -5,22 +5,17 @@ What admission has decided for a call's first trunks is not decided again here.
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-
 from sqlalchemy import Connection
 
 from huibo.clock import Clock
 from huibo.errors import EngineError
 from huibo.lines.book import TrunkBook
+from huibo.lines.pace import Pace
 from huibo.model import Trunk, TrunkState
 from huibo.ports import Engine
 from huibo.storage.database import Database
 from huibo.storage.locks import LockKind, find_lock
 from huibo.storage.usage import legs_on
-
-_WINDOW_S = 1.05  # a second, and what sending an INVITE may vary by
-_LONGEST_WAIT_S = 10.0
 
 
 class Gate:
@@ -50,30 +45,3 @@ class Gate:
         # the leg that asks is counted already
         if trunk.channels is not None and legs_on(connection, trunk.name) > trunk.channels:
             raise EngineError(f"trunk {trunk.name} is full")
-
-
-class Pace:
-    """Lets through at most so many in any window, in the order in which they come."""
-
-    def __init__(self) -> None:
-        self._went: deque[float] = deque()
-        self._queue = asyncio.Lock()
-        self._waiting = 0
-
-    async def turn(self, per_second: int) -> None:
-        """Wait for one's turn. Raises `EngineError` at once when it would be too long in coming."""
-        if self._waiting >= per_second * _LONGEST_WAIT_S:
-            raise EngineError("too many calls wait for this trunk")
-        loop = asyncio.get_running_loop()
-        self._waiting += 1
-        try:
-            async with self._queue:
-                while len(self._went) >= per_second and (
-                    (rest := self._went[-per_second] + _WINDOW_S - loop.time()) > 0
-                ):
-                    await asyncio.sleep(rest)
-                self._went.append(loop.time())
-                while len(self._went) > per_second:
-                    self._went.popleft()
-        finally:
-            self._waiting -= 1

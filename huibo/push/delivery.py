@@ -22,6 +22,7 @@ from huibo.storage.outbox import (
     DEAD,
     DELIVERED,
     PENDING,
+    REPLAY_LANE,
     STATUS,
     OwedPush,
     Verdict,
@@ -29,16 +30,18 @@ from huibo.storage.outbox import (
     save_verdicts,
     waiting,
 )
+from huibo.storage.push_secrets import signing
 
 log = structlog.get_logger()
 
 _GAP_S = 0.01  # between two rounds: under load they serve several pushes each
-_LOOK_S = 60.0  # look at least so often: another process may have put a push back
+_LOOK_S = 2.0  # look at least so often: another process may have put a push back
 _DATABASE_RETRY_S = 1.0
 _FINISH_S = 2.0  # what attempts under way get at the end
 _STORE_S = 3.0  # and what storing gets
 
 Claim = tuple[list[OwedPush], int | None]
+Secrets = dict[str, tuple[str, ...]]  # what signs the pushes of an app
 
 
 class Attempted(NamedTuple):
@@ -82,7 +85,7 @@ class Deliverer:
         """Store what is over, start what is due and has a slot. Returns the seconds until more is due."""
         over, self._over = self._over, []
         try:
-            due, next_at = await self._settle_and_claim(over)
+            (due, next_at), secrets = await self._settle_and_claim(over)
         except Exception as error:
             self._over = over + self._over
             log.error("outbox out of reach, trying again", reason=_first_line(error))
@@ -93,24 +96,24 @@ class Deliverer:
         for push in due:
             self._slots.take(push)
             self._served = push.receiver
-            task = asyncio.create_task(self._attempt(push), name=f"push-{push.call_id}-{push.seq}")
+            attempt = self._attempt(push, secrets.get(push.app_id, ()))
+            task = asyncio.create_task(attempt, name=f"push-{push.call_id}-{push.seq}")
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
         return _LOOK_S if next_at is None else min(_LOOK_S, (next_at - self._clock.now_ms()) / 1000)
 
-    async def _settle_and_claim(self, over: list[Attempted]) -> Claim:
-        """One commit for all that is over, and the look at what may leave after it."""
+    async def _settle_and_claim(self, over: list[Attempted]) -> tuple[Claim, Secrets]:
+        """One commit for all that is over, and the look at what may leave after it, and signed by what."""
         plan, now, served = self._slots.copy(), self._clock.now_ms(), self._served
-        if not over:
-            return await self._database.read(lambda connection: claim(connection, now, plan, served))
         for verdict, answered in over:
             plan.give_back(verdict.push, answered)
 
-        def work(connection: Connection) -> Claim:
+        def work(connection: Connection) -> tuple[Claim, Secrets]:
             save_verdicts(connection, [each.verdict for each in over])
-            return claim(connection, now, plan, served)
+            claimed = claim(connection, now, plan, served)
+            return claimed, signing(connection, {push.app_id for push in claimed[0]}, now)
 
-        return await self._database.write(work)
+        return await (self._database.write(work) if over else self._database.read(work))
 
     async def _rest(self, seconds: float) -> None:
         try:
@@ -119,8 +122,8 @@ class Deliverer:
         except TimeoutError:
             pass
 
-    async def _attempt(self, push: OwedPush) -> None:
-        outcome = await self._sender.send(push)
+    async def _attempt(self, push: OwedPush, secrets: tuple[str, ...]) -> None:
+        outcome = await self._sender.send(push, secrets)
         self._over.append(Attempted(self._judge(push, outcome), outcome.answered))
         self.wake()
 
@@ -135,7 +138,7 @@ class Deliverer:
             call=push.call_id,
             kind=push.kind,
             seq=push.seq,
-            receiver=push.receiver,
+            receiver=push.receiver.removesuffix(REPLAY_LANE),
             attempt=made,
             error=outcome.error,
         )

@@ -1,7 +1,7 @@
 """One attempt to deliver one push over HTTP, and what counts as delivered (docs/wire.md, "Delivery").
 
 Knows neither the schedule nor the outbox. Never follows a redirect, keeps no cookie, takes no proxy from the
-environment, and never puts a body or a URL into an error text.
+environment, and never puts a body, a URL or a secret into an error text.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,6 +24,7 @@ from huibo.config import PushSettings
 from huibo.push.guard import Guard
 from huibo.push.resolver import ThreadResolver
 from huibo.push.schedule import retry_after_s
+from huibo.push.signing import headers, id_of
 from huibo.storage.outbox import OwedPush
 
 log = structlog.get_logger()
@@ -82,22 +84,21 @@ class Sender:
     ) -> None:
         await self._session.close()
 
-    async def send(self, push: OwedPush) -> Outcome:
-        """Make one attempt. Raises nothing but `CancelledError`."""
+    async def send(self, push: OwedPush, secrets: Sequence[str] = ()) -> Outcome:
+        """Make one attempt, signed with all `secrets`. Raises nothing but `CancelledError`."""
         if (url := _usable(push.url)) is None:
             return Outcome("the URL is not usable", final=True)
         try:
-            return await self._post(url, push)
+            return await self._post(url, push, secrets)
         except (aiohttp.ClientError, TimeoutError) as error:
             return Outcome(_clean(self._describe(error)))
         except Exception as error:
             log.exception("push attempt failed in an unforeseen way", call=push.call_id)
             return Outcome(f"unforeseen: {type(error).__name__}")
 
-    async def _post(self, url: URL, push: OwedPush) -> Outcome:
-        # The id names the push, not the attempt, so that a receiver can tell a repetition.
-        headers = {"webhook-id": f"{push.call_id}-{push.seq}"}
-        async with self._session.post(url, data=push.body, headers=headers, allow_redirects=False) as answer:
+    async def _post(self, url: URL, push: OwedPush, secrets: Sequence[str]) -> Outcome:
+        named = headers(id_of(push.call_id, push.seq), push.body, secrets, self._clock.now_ms() // 1000)
+        async with self._session.post(url, data=push.body, headers=named, allow_redirects=False) as answer:
             outcome = self._judge(answer)
             await _read_reply(answer)
             return outcome

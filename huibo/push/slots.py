@@ -5,7 +5,7 @@ Pure bookkeeping. Does not know what is due, nor since when.
 
 from __future__ import annotations
 
-from huibo.storage.outbox import OwedPush
+from huibo.storage.outbox import REPLAY_LANE, OwedPush
 
 _REMEMBERED = 1_000  # receivers known to answer; forgetting one only makes it start small again
 
@@ -18,6 +18,9 @@ class Slots:
       hang is on trial: a quarter of it;
     - all those on trial together have half of `total`: dead receivers, however many, leave the other half;
     - the last quarter of either is only for receivers that have nothing under way.
+
+    What is sent once more to a receiver has a lane of its own, under a name of its own: both lanes together
+    have what one receiver may have, and that one at most a quarter of it.
     """
 
     def __init__(self, total: int, per_receiver: int) -> None:
@@ -42,9 +45,10 @@ class Slots:
         others.discard(push.id)
         if not others:
             del self._under_way[push.receiver]
-        self._answering.pop(push.receiver, None)
+        name = push.receiver.removesuffix(REPLAY_LANE)
+        self._answering.pop(name, None)
         if answered:
-            self._answering[push.receiver] = None
+            self._answering[name] = None
             if len(self._answering) > _REMEMBERED:
                 del self._answering[next(iter(self._answering))]
 
@@ -60,10 +64,18 @@ class Slots:
         own = len(self.under_way(receiver))
         used, total, share = len(self), self._total, self._per_receiver
         free, free_for_more = total - used, total * 3 // 4 - used
-        if receiver not in self._answering:
-            half, share = max(1, total // 2), max(1, share // 4)
-            used = sum(len(ids) for name, ids in self._under_way.items() if name not in self._answering)
+        name = receiver.removesuffix(REPLAY_LANE)
+        other = name if receiver != name else name + REPLAY_LANE
+        left = share - own - len(self.under_way(other))
+        if receiver != name or not self._answers(name):
+            share = max(1, share // 4)
+        if not self._answers(name):
+            half = max(1, total // 2)
+            used = sum(len(ids) for each, ids in self._under_way.items() if not self._answers(each))
             free, free_for_more = min(free, half - used), min(free_for_more, half * 3 // 4 - used)
         if not own and free > 0:
-            return max(1, min(share, free_for_more))
-        return max(0, min(share - own, free_for_more))
+            return min(left, max(1, min(share, free_for_more)))
+        return max(0, min(share - own, free_for_more, left))
+
+    def _answers(self, receiver: str) -> bool:
+        return receiver.removesuffix(REPLAY_LANE) in self._answering

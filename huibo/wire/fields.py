@@ -17,8 +17,8 @@ from huibo.wire.body import Fields, text_of
 MAX_URL_CHARS = 2048
 
 _DECIMAL = re.compile(r"[0-9]{1,18}")
-_DISPLAY_NUMBER = re.compile(r"[0-9]{3,20}")
-_BIZ_ID = re.compile(r"[A-Za-z0-9]{1,64}")
+DISPLAY_NUMBER = re.compile(r"[0-9]{3,20}")
+BIZ_ID = re.compile(r"[A-Za-z0-9]{1,64}")
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:@]+)(:(?P<port>[0-9]{0,5}))?")
 _HOST = re.compile(r"(?=.{1,253}\.?$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
@@ -54,7 +54,7 @@ def whole(fields: Fields, name: str, low: int = 0, high: int = 10**18) -> int | 
 def display_number(fields: Fields, name: str) -> str | None:
     """National digits of a number to be shown, None when not given; -102 unless 3 to 20 digits."""
     value = text_of(fields, name)
-    if value and not _DISPLAY_NUMBER.fullmatch(value):
+    if value and not DISPLAY_NUMBER.fullmatch(value):
         _refuse(Refusal.DISPLAY_NUMBER, name, "not 3 to 20 digits")
     return value or None
 
@@ -62,7 +62,7 @@ def display_number(fields: Fields, name: str) -> str | None:
 def biz_id(fields: Fields, name: str) -> str:
     """ASCII letters and digits, at most 64; else -104."""
     value = text_of(fields, name)
-    if value and not _BIZ_ID.fullmatch(value):
+    if value and not BIZ_ID.fullmatch(value):
         _refuse(Refusal.BIZ_ID, name, "not up to 64 letters and digits")
     return value
 

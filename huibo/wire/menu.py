@@ -18,8 +18,8 @@ MAX_REPEATS = 99
 DEFAULT_REPEATS = 3
 
 _NAME = "preCallerHandle"
-_KEYS = frozenset("0123456789*#ABCD")
-_OPERATE = {"1": Choice.CONNECT, "2": Choice.REPLAY, "3": Choice.RELEASE}
+KEYS = frozenset("0123456789*#ABCD")
+OPERATE = {"1": Choice.CONNECT, "2": Choice.REPLAY, "3": Choice.RELEASE}
 
 
 def parse_menu(handle: object) -> Menu | None:
@@ -75,13 +75,13 @@ def _choices(key_list: object) -> tuple[tuple[str, Choice], ...]:
         members = _prefixed(entry, "keyList.")
         key = rules.required(members, f"{_NAME}.keyList.key").upper()
         operate = rules.required(members, f"{_NAME}.keyList.operate")
-        if key not in _KEYS:
+        if key not in KEYS:
             _refuse("keyList.key", "not one of 0-9 * # A-D")
-        if operate not in _OPERATE:
+        if operate not in OPERATE:
             _refuse("keyList.operate", "not 1, 2 or 3")
         if key in choices:
             _refuse("keyList.key", f"{key} given twice")
-        choices[key] = _OPERATE[operate]
+        choices[key] = OPERATE[operate]
     return tuple(choices.items())
 
 

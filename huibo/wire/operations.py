@@ -17,7 +17,7 @@ from huibo.model import Call, CallRecord, CallRequest, CancelUnless, Idempotency
 from huibo.wire import queries, tencent
 from huibo.wire.body import Fields
 
-_MAX_KEY_CHARS = 255
+MAX_KEY_CHARS = 255
 
 
 class Accepted(Protocol):
@@ -160,6 +160,6 @@ class _Operations:
 def _idempotency_key(asked: Asked) -> IdempotencyKey | None:
     if not asked.key:
         return None
-    if len(asked.key) > _MAX_KEY_CHARS or not (asked.key.isascii() and asked.key.isprintable()):
-        raise Refused(Refusal.PARAMETER, f"Idempotency-Key: not up to {_MAX_KEY_CHARS} printable characters")
+    if len(asked.key) > MAX_KEY_CHARS or not (asked.key.isascii() and asked.key.isprintable()):
+        raise Refused(Refusal.PARAMETER, f"Idempotency-Key: not up to {MAX_KEY_CHARS} printable characters")
     return IdempotencyKey(asked.key, hashlib.sha256(asked.raw).hexdigest())

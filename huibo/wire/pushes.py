@@ -11,9 +11,9 @@ from huibo.wire.tencent import encode, to_wire
 
 _PSTN_TO_PSTN = "3"
 
-_USER_FLAG = {Leg.CALLER: "src", Leg.CALLEE: "dst"}
+USER_FLAG = {Leg.CALLER: "src", Leg.CALLEE: "dst"}
 
-_CALL_STATUS = {
+CALL_STATUS = {
     Moment.INVITED: "invite",
     Moment.RINGING: "ringing",
     Moment.ANSWERED: "answered",
@@ -22,7 +22,7 @@ _CALL_STATUS = {
     Moment.FAILED: "failed",
 }
 
-_END_STATUS = {
+END_STATUS = {
     CallResult.UNKNOWN: "0",
     CallResult.TALKED: "1",
     CallResult.CALLER_NO_ANSWER: "2",
@@ -34,7 +34,7 @@ _END_STATUS = {
 UNRECOGNISED = "0"  # ringRecoResult: not known
 
 # 1, 5, 6 and 10 can only be told from the carrier's announcement, which nobody listens to.
-_RING_RESULT = {
+RING_RESULT = {
     EndReason.NOT_FOUND: "2",
     EndReason.BUSY: "3",
     EndReason.UNAVAILABLE: "4",
@@ -42,14 +42,14 @@ _RING_RESULT = {
     EndReason.DECLINED: "7",
     EndReason.FORBIDDEN: "9",
 }
-_CALLER_HUNG_UP = "8"
+CALLER_HUNG_UP = "8"
 
 
 def status_push(call: Call, report: Report) -> bytes:
     """What goes to statusUrl at one moment of one leg."""
     body = _heading(call)
-    body["userFlag"] = _USER_FLAG[report.leg]
-    body["callStatus"] = _CALL_STATUS[report.moment]
+    body["userFlag"] = USER_FLAG[report.leg]
+    body["callStatus"] = CALL_STATUS[report.moment]
     if report.moment in (Moment.REFUSED, Moment.FAILED) and report.sip_code is not None:
         body["errorCode"] = str(report.sip_code)
     body["timeStamp"] = _seconds(report.at)
@@ -90,10 +90,10 @@ def ring_result(cdr: Cdr) -> str:
     """The ringRecoResult of an unanswered call, as far as its SIP result tells: why the phone that was called
     last was not answered. Which one that is, callEndStatus says."""
     if cdr.caller.answered_at is None:
-        return _RING_RESULT.get(cdr.caller.reason, UNRECOGNISED) if cdr.caller.reason else UNRECOGNISED
+        return RING_RESULT.get(cdr.caller.reason, UNRECOGNISED) if cdr.caller.reason else UNRECOGNISED
     if cdr.callee.reason in (None, EndReason.CANCELLED):
-        return _CALLER_HUNG_UP if cdr.caller.reason is EndReason.HUNG_UP else UNRECOGNISED
-    return _RING_RESULT.get(cdr.callee.reason, UNRECOGNISED)
+        return CALLER_HUNG_UP if cdr.caller.reason is EndReason.HUNG_UP else UNRECOGNISED
+    return RING_RESULT.get(cdr.callee.reason, UNRECOGNISED)
 
 
 def cdr_times(cdr: Cdr) -> dict[str, str]:
@@ -107,7 +107,7 @@ def cdr_times(cdr: Cdr) -> dict[str, str]:
         "startDstRingTime": _seconds(callee.ringing_at),
         "dstAcceptTime": _seconds(callee.answered_at),
         "endCallTime": _seconds(cdr.ended_at),
-        "callEndStatus": _END_STATUS[cdr.result],
+        "callEndStatus": END_STATUS[cdr.result],
         "duration": str(cdr.billed_s),
     }
 

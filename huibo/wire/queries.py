@@ -21,7 +21,7 @@ from huibo.wire.tencent import COUNTRY, MAX_CALL_ID, encode, to_wire
 
 PAGE = 1000  # rows of one getCdr answer
 
-_UNLESS = {
+CANCEL_UNLESS = {
     "": CancelUnless.NEVER,
     "0": CancelUnless.NEVER,
     "1": CancelUnless.CALLER_RINGING,
@@ -56,9 +56,9 @@ def parse_call_id(fields: Fields) -> str:
 
 def parse_cancel(fields: Fields) -> CancelUnless:
     flag = text_of(fields, "cancelFlag")
-    if flag not in _UNLESS:
+    if flag not in CANCEL_UNLESS:
         raise Refused(Refusal.PARAMETER, "cancelFlag: not from 0 to 4")
-    return _UNLESS[flag]
+    return CANCEL_UNLESS[flag]
 
 
 def parse_period(fields: Fields) -> Period:

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 import structlog
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from huibo import __version__
 from huibo.errors import Refusal, Refused
 from huibo.wire import tencent
 from huibo.wire.body import Fields, decode
+from huibo.wire.openapi import document
 from huibo.wire.operations import Answer, Asked, Desk, Operation, operations
 
 log = structlog.get_logger(__name__)
@@ -36,13 +38,19 @@ def make_routes(
 ) -> list[BaseRoute]:
     """The routes of this API, to be appended to an application's own.
 
-    They take `/<6 digits>v<number>/…` with every method, and nothing else. A body must arrive whole within
-    `body_timeout_s`.
+    They take `/<6 digits>v<number>/…` with every method, and what describes it. A body must arrive whole
+    within `body_timeout_s`.
     """
     endpoint = _Endpoint(desk, operations(desk, max_talk_min), max_body_bytes, body_timeout_s)
+    described = JSONResponse(document(__version__, max_talk_min))
+
+    async def describe(_request: Request) -> Response:
+        return described
+
     return [
         Route("/{version:api_version}", endpoint, include_in_schema=False),
         Route("/{version:api_version}/{operation:path}", endpoint, include_in_schema=False),
+        Route("/openapi/callback.json", describe, include_in_schema=False),
     ]
 
 

@@ -7,7 +7,7 @@ know who asks; identity (`app_id_of`) is read apart from details (`parse_callbac
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from huibo.errors import Refusal, Refused
 from huibo.model import CallRequest, Leg, Moment
@@ -19,7 +19,7 @@ from huibo.wire.menu import parse_menu
 VERSION = "201511v3"
 
 COUNTRY = "0086"
-_MAX_APP_ID, _MAX_REQUEST_ID, _MAX_ORDER_ID, MAX_CALL_ID = 64, 48, 64, 64  # bytes
+MAX_APP_ID, MAX_REQUEST_ID, MAX_ORDER_ID, MAX_CALL_ID = 64, 48, 64, 64  # bytes
 
 _CALLER_BIT = {
     Moment.INVITED: 1,
@@ -38,6 +38,11 @@ def wants(mask: int, leg: Leg, moment: Moment) -> bool:
     return bool(mask & _CALLER_BIT[moment] * _LEG_FACTOR[leg])
 
 
+def mask_of(moments: Iterable[tuple[Leg, Moment]]) -> int:
+    """The statusFlag of a request that asks for pushes of these moments."""
+    return sum(_CALLER_BIT[moment] * _LEG_FACTOR[leg] for leg, moment in set(moments))
+
+
 def to_wire(e164: str) -> str:
     """A number as the request wrote it: 008613800138000, or 0086 0 area number for a landline."""
     return COUNTRY + national(e164)
@@ -46,7 +51,7 @@ def to_wire(e164: str) -> str:
 def request_id_of(fields: Fields) -> str:
     """The requestId to give back, even with a refusal; "" when there is none or none that can be used."""
     try:
-        return rules.counted(fields, "requestId", _MAX_REQUEST_ID)
+        return rules.counted(fields, "requestId", MAX_REQUEST_ID)
     except Refused:
         return ""
 
@@ -54,12 +59,12 @@ def request_id_of(fields: Fields) -> str:
 def app_id_of(fields: Fields) -> str:
     """Who says to ask; -2 when that is missing or no usable text."""
     rules.required(fields, "appId")
-    return rules.counted(fields, "appId", _MAX_APP_ID)
+    return rules.counted(fields, "appId", MAX_APP_ID)
 
 
 def parse_callback(fields: Fields, *, url_id: str, remote_ip: str, max_talk_min: int) -> CallRequest:
     """A well-formed `callBack` in our own words. Raises Refused for the first thing that is wrong."""
-    request_id = rules.counted(fields, "requestId", _MAX_REQUEST_ID)
+    request_id = rules.counted(fields, "requestId", MAX_REQUEST_ID)
     caller = _number(fields, "src", parse_caller, "a mobile number")
     callee = _number(fields, "dst", parse_callee, "a mobile or landline number")
     if caller == callee:
@@ -86,7 +91,7 @@ def parse_callback(fields: Fields, *, url_id: str, remote_ip: str, max_talk_min:
         cdr_url=cdr_url,
         record_url=record_url,
         biz_id=rules.biz_id(fields, "bizId"),
-        order_id=rules.counted(fields, "orderId", _MAX_ORDER_ID),
+        order_id=rules.counted(fields, "orderId", MAX_ORDER_ID),
         record=_flag(fields, "record"),
         menu=parse_menu(fields.get("preCallerHandle")),
         last_call_id=rules.counted(fields, "lastCallId", MAX_CALL_ID) or None,

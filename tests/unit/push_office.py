@@ -27,6 +27,7 @@ QUICK = PushSettings(
     retry_jitter=0,
     concurrency=256,
     concurrency_per_receiver=16,
+    keep_old_secret_s=86400,
     allowed_networks=["127.0.0.0/8"],
 )
 

@@ -29,7 +29,7 @@ from huibo.rating import Budget, Rate, affordable_lead_s, affordable_s, cost
 from tests.unit.test_machine import ACCEPTED, PLAN, A, B, Story
 
 TWO = replace(PLAN, caller_route=("one", "two"), callee_route=("one", "two"))
-GUARD_A, GUARD_B = 60 + 32 + 60 + 1800 + 2, 60 + 1800 + 2
+GUARD_A, GUARD_B = 60 + 16 + 60 + 1800 + 2, 60 + 1800 + 2
 MINUTE = Rate("", per_minute=600)  # ten a second, billed by the minute
 SECOND = Rate("", per_minute=600, first_s=1, next_s=1)
 

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from huibo.push.slots import Slots
-from huibo.storage.outbox import OwedPush
+from huibo.storage.outbox import REPLAY_LANE, OwedPush
 
 TOTAL, EACH = 256, 16
 
 
 def push(number: int, receiver: str) -> OwedPush:
-    return OwedPush(number, f"call{number}", "cdr", 1, f"{receiver}/cdr", receiver, b"{}", 0)
+    return OwedPush(number, f"call{number}", "app", "cdr", 1, f"{receiver}/cdr", receiver, b"{}", 0)
 
 
 class Crowd:
@@ -99,25 +99,51 @@ def test_a_copy_is_independent() -> None:
     assert (twin.room("a"), crowd.slots.room("a")) == (EACH - 1, EACH)
 
 
+def test_what_is_sent_again_has_a_quarter_and_leaves_the_rest() -> None:
+    crowd = Crowd()
+    crowd.prove("a")
+    assert len(crowd.fill("a" + REPLAY_LANE)) == EACH // 4
+    assert len(crowd.fill("a")) == EACH - EACH // 4, "both together have what one receiver may have"
+
+
+def test_what_is_new_leaves_nothing_to_wait_for_ever() -> None:
+    crowd = Crowd()
+    crowd.prove("a")
+    taken = crowd.fill("a")
+    assert crowd.slots.room("a" + REPLAY_LANE) == 0
+    crowd.slots.give_back(taken[0], answered=True)
+    assert crowd.slots.room("a" + REPLAY_LANE) == 1
+
+
+def test_an_answer_in_one_lane_speaks_for_the_receiver() -> None:
+    crowd = Crowd()
+    crowd.prove("a" + REPLAY_LANE)
+    assert crowd.slots.room("a") == EACH
+    for each in crowd.fill("a" + REPLAY_LANE):
+        crowd.slots.give_back(each, answered=False)
+    assert crowd.slots.room("a") == EACH // 4
+
+
 @given(
     st.integers(1, 40),
     st.integers(1, 20),
-    st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=200),
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["", REPLAY_LANE]), st.booleans()), max_size=200),
 )
 def test_the_bounds_hold_and_nobody_waits_for_nothing(
-    total: int, each: int, steps: list[tuple[int, bool]]
+    total: int, each: int, steps: list[tuple[int, str, bool]]
 ) -> None:
     """Any order of takings and givings back."""
     slots = Slots(total, each)
     held: list[OwedPush] = []
-    for number, (who, answered) in enumerate(steps):
-        receiver = f"r{who}"
+    for number, (who, lane, answered) in enumerate(steps):
+        receiver = f"r{who}{lane}"
         if slots.room(receiver):
             held.append(push(number, receiver))
             slots.take(held[-1])
         elif held:
             slots.give_back(held.pop(0), answered)
         assert len(slots) == len(held) <= total
-        assert all(len(slots.under_way(f"r{i}")) <= each for i in range(10))
+        names = [f"r{i}" for i in range(10)]
+        assert all(len({*slots.under_way(n), *slots.under_way(n + REPLAY_LANE)}) <= each for n in names)
         if not held:
-            assert all(slots.room(f"r{i}") >= 1 for i in range(10))
+            assert all(slots.room(n) >= 1 and slots.room(n + REPLAY_LANE) >= 1 for n in names)

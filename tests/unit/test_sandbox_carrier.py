@@ -49,7 +49,7 @@ def test_its_dialplan_writes_to_its_own_folder(carrier: Carrier) -> None:
     assert plan["globals"]["CALLS_LOG"] == str(carrier.calls_log)
     assert plan["globals"]["HEARD_DIR"] == str(carrier.heard_dir)
     named = {"network", "phones", "ring", "answer", "press", "announce", "refuse", "hang_up", "over", "log"}
-    assert named | {"general", "globals"} == set(plan.sections())
+    assert named | {"general", "globals", "registered"} == set(plan.sections())
 
 
 def test_what_earlier_runs_left_stays(carrier: Carrier) -> None:

@@ -455,3 +455,15 @@ def test_each_moment_of_each_leg_has_its_own_bit(leg: Leg, moment: Moment) -> No
     assert not tencent.wants(16191 - bit, leg, moment)
     assert tencent.wants(16191, leg, moment)
     assert not tencent.wants(0, leg, moment)
+
+
+@pytest.mark.parametrize("leg", Leg)
+@pytest.mark.parametrize("moment", Moment)
+def test_a_mask_wants_what_it_was_made_of(leg: Leg, moment: Moment) -> None:
+    assert tencent.mask_of([(leg, moment), (leg, moment)]) == BITS[leg][moment.name]
+    assert tencent.mask_of((leg, moment) for leg in Leg for moment in Moment) == 16191
+    assert tencent.mask_of([]) == 0
+
+
+def test_no_customer_speaks_as_the_operator() -> None:
+    assert parse(by_operator="1", byOperator="1").by_operator is False
