@@ -53,6 +53,14 @@ class Http(_Section):
     max_body_bytes: PositiveInt
     max_import_bytes: PositiveInt
     body_timeout_s: PositiveFloat
+    max_head_bytes: int = Field(ge=1024)
+    max_headers: int = Field(ge=10)
+    head_timeout_s: PositiveFloat
+    idle_timeout_s: PositiveInt
+    send_timeout_s: PositiveFloat
+    max_connections: PositiveInt
+    max_connections_per_address: PositiveInt
+    requests_per_s: int = Field(ge=0)
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -12,9 +12,13 @@ from functools import lru_cache
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberFormat, PhoneNumberType
 
+from huibo.model import NumberFormat
+
 _COUNTRY = "+86"
 _DIGITS = re.compile(r"[0-9]{7,12}")
 _SEPARATORS = re.compile(r"[\s().-]+")
+# A mobile number, or a landline with trunk 0: area codes of two digits have eight-digit numbers.
+_SUBSCRIBER = re.compile(r"1[3-9][0-9]{9}|0(?:10|2[0-9])[0-9]{8}|0[3-9][0-9]{2}[0-9]{7,8}")
 _MOBILE = frozenset({PhoneNumberType.MOBILE})
 _ANY_PHONE = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE})
 
@@ -79,6 +83,30 @@ def national(e164: str) -> str:
         raise ValueError(f"not an E.164 number: {error}") from error
     written = phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL)
     return "".join(char for char in written if char.isdigit())
+
+
+def written(e164: str, form: NumberFormat) -> str:
+    """An E.164 number as a carrier wants it dialled. Raises ValueError when it is no telephone number."""
+    digits = e164.removeprefix("+")
+    match form:
+        case NumberFormat.NATIONAL:
+            return national(e164)
+        case NumberFormat.BARE:
+            return digits.removeprefix("86")
+        case NumberFormat.E164:
+            return f"+{digits}"
+        case NumberFormat.PLAIN:
+            return digits
+        case NumberFormat.DOUBLE_ZERO:
+            return f"00{digits}"
+
+
+def shown(number: str, form: NumberFormat) -> str:
+    """National digits, as a phone is to show them, as a carrier wants them in From.
+
+    What is not a subscriber's number, such as 95588 or 4001360123, has no other form than its own.
+    """
+    return written(_COUNTRY + number.removeprefix("0"), form) if _SUBSCRIBER.fullmatch(number) else number
 
 
 def mask(number: str) -> str:

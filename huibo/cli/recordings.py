@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from huibo.cli.output import AsJson, read, table
+from huibo.cli.output import AsJson, print_json, table
+from huibo.cli.store import read
 from huibo.storage.recordings import FAILED, PENDING, PURGED, READY, list_recordings
 
-commands = typer.Typer(no_args_is_help=True, help="Recordings: what became of them.")
+commands = typer.Typer(no_args_is_help=True)
 
 
 class State(StrEnum):
@@ -24,15 +25,17 @@ class State(StrEnum):
 
 
 @commands.command("list")
-def show_all(
+def list_(
     state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
     as_json: AsJson = False,
 ) -> None:
     """List recordings, the newest first; failed ones with their reason."""
-    found = read(lambda connection: list_recordings(connection, state.value if state else None, limit))
+    found = read(list_recordings, state.value if state else None, limit)
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
     table(
         ("call", "app", "state", "attempts", "reason", "bytes"),
         [(r.call_id, r.app_id, r.state, r.attempts, r.reason, r.bytes) for r in found],
-        [asdict(r) for r in found] if as_json else None,
     )

@@ -30,13 +30,13 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
 }
 
 _ABOUT = """\
-A server asks for a call with one request; huibo rings the caller (`src`), then the callee (`dst`), joins them,
-and pushes what happens. The whole contract: docs/wire.md.
+A server asks for a call with one request; huibo rings the caller (`src`), then the callee (`dst`), joins
+them, and pushes what happens. The whole contract: docs/wire.md.
 
-Every answer has HTTP status 200; whether it worked is said by `errorCode`. Every value is a string; in requests
-integers are taken as their decimal text, `""` and `null` are fields that were not given, and unknown fields are
-ignored. The `Content-Type` of requests does not matter. There is no signature: an app (`appId`) asks from its
-URL (`id`) and from the addresses on its list."""
+Every answer has HTTP status 200; whether it worked is said by `errorCode`. Every value is a string; in
+requests integers are taken as their decimal text, `""` and `null` are fields that were not given, and unknown
+fields are ignored. The `Content-Type` of requests does not matter. There is no signature: an app (`appId`)
+asks from its URL (`id`) and from the addresses on its list."""
 
 _MEANINGS = {
     Refusal.NO_CALL: "the app has no such call; for callCancel also: it is over",

@@ -157,6 +157,13 @@ class _Operations:
         return Answer(queries.display_numbers(asked.app_id, await self.desk.display_numbers(asked.app_id)))
 
 
+def refuse(name: str, refused: Refused) -> bytes:
+    """The answer of an operation to a request that nobody has looked at."""
+    if name == "getCdr":
+        return queries.refused_records(refused, "")
+    return (tencent.refused if name == "callBack" else queries.refused)(refused, "")
+
+
 def _idempotency_key(asked: Asked) -> IdempotencyKey | None:
     if not asked.key:
         return None

@@ -7,6 +7,7 @@ Decides nothing itself: who may ask and what is accepted comes from the function
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -22,11 +23,12 @@ from huibo.errors import Refusal, Refused
 from huibo.wire import tencent
 from huibo.wire.body import Fields, decode
 from huibo.wire.openapi import document
-from huibo.wire.operations import Answer, Asked, Desk, Operation, operations
+from huibo.wire.operations import Answer, Asked, Desk, Operation, operations, refuse
 
 log = structlog.get_logger(__name__)
 
 _MEDIA_TYPE = "application/json;charset=utf-8"
+_PATH = re.compile(r"/[0-9]{6}v[0-9]+(/.*)?", re.DOTALL)
 
 
 def make_routes(
@@ -52,6 +54,15 @@ def make_routes(
         Route("/{version:api_version}/{operation:path}", endpoint, include_in_schema=False),
         Route("/openapi/callback.json", describe, include_in_schema=False),
     ]
+
+
+def one_too_many(path: str) -> Response | None:
+    """The answer to a request of this API in a flood, which is not looked at; None for other paths."""
+    found = _PATH.fullmatch(path)
+    if found is None:
+        return None
+    body = refuse((found[1] or "").strip("/"), Refused(Refusal.BLOCKED, "too many requests"))
+    return Response(body, headers={"content-type": _MEDIA_TYPE})
 
 
 class _VersionConvertor(Convertor[str]):

@@ -21,7 +21,7 @@ from huibo.model import App, DisplayNumber, Trunk
 from huibo.stack import folders
 from huibo.storage import catalog
 from huibo.storage.database import open_engine
-from huibo.storage.migrate import migrate
+from huibo.storage.migrate import is_current, migrate
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -325,6 +325,20 @@ def test_help_and_version(run: Run) -> None:
     assert done.code == 0
     for command in ("app", "number", "trunk", "serve", "up", "demo", "call", "doctor"):
         assert f" {command} " in done.out
+
+
+def test_a_database_is_brought_up_to_date_once(run: Run, database_url: str) -> None:
+    engine = open_engine(database_url)
+    assert not is_current(engine)
+    assert run("app", "list", "--json").json == []
+    assert is_current(engine)
+    with engine.begin() as connection:  # another writer is in nobody's way who only reads
+        connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+        assert run("app", "list", "--json").json == []
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    assert not is_current(engine)
+    engine.dispose()
 
 
 def test_what_a_command_does_not_need_is_not_imported(database_url: str) -> None:

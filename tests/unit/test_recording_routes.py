@@ -17,12 +17,14 @@ from recording_studio import Journal, Studio
 from starlette.applications import Starlette
 from yarl import URL
 
+from huibo.config import load
+from huibo.http.connections import Connections
 from huibo.recording.links import LINK_SECRET, sign
 from huibo.recording.routes import make_routes
 from huibo.storage.migrate import migrate
 from huibo.storage.recordings import Kept, due_recordings, mark_purged, mark_ready
 from huibo.storage.secrets import secret
-from huibo.wire.http11 import Http11
+from huibo.wire.http11 import limited
 
 pytest_plugins = ["recording_fixtures"]
 
@@ -107,7 +109,11 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     key = await studio.database.write(lambda connection: secret(connection, LINK_SECRET))
     app = Starlette(routes=make_routes(studio.database, studio.store, studio.clock))
     listener = socket.create_server(("127.0.0.1", 0))
-    server = _Server(uvicorn.Config(app, http=Http11, lifespan="off", log_config=None, access_log=False))
+    server = _Server(
+        uvicorn.Config(
+            app, http=limited(Connections(load().http)), lifespan="off", log_config=None, access_log=False
+        )
+    )
     running = asyncio.create_task(server.serve(sockets=[listener]))
     async with asyncio.timeout(10):
         await server.up.wait()

@@ -306,6 +306,7 @@ class Running:
             cast(PromptMaker, engine),
             pushes_owed=lambda: None,
             recording_owed=lambda: None,
+            stepped=lambda *_: None,
             call_over=lambda *_: None,
         )
         self.live = LiveCalls(services)

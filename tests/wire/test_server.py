@@ -13,7 +13,9 @@ import pytest
 import uvicorn
 from frontdesk import ASKED, BODY_TIMEOUT_S, MAX_BODY_BYTES, TAKEN, Desk
 
-from huibo.wire.http11 import Http11
+from huibo.config import load
+from huibo.http.connections import Connections
+from huibo.wire.http11 import limited
 
 TOO_LARGE = f'{{"errorCode":"-2","msg":"body: larger than {MAX_BODY_BYTES} bytes","requestId":""}}'.encode()
 POST = b"POST /201511v3/callBack?id=test HTTP/1.1\r\n"
@@ -97,7 +99,13 @@ class Site:
 async def site(desk: Desk) -> AsyncIterator[Site]:
     listener = socket.create_server(("127.0.0.1", 0))
     server = _Server(
-        uvicorn.Config(desk.app(), http=Http11, lifespan="off", log_config=None, access_log=False)
+        uvicorn.Config(
+            desk.app(),
+            http=limited(Connections(load().http)),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+        )
     )
     running = asyncio.create_task(server.serve(sockets=[listener]))
     async with asyncio.timeout(10):
