@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 
 def free(*kinds: socket.SocketKind) -> list[int]:
@@ -15,3 +15,12 @@ def free(*kinds: socket.SocketKind) -> list[int]:
             one.bind(("127.0.0.1", 0))
             ports.append(one.getsockname()[1])
         return ports
+
+
+def free_in_both() -> int:
+    """A port of 127.0.0.1 that is free for UDP and for TCP."""
+    while True:
+        (port,) = free(socket.SOCK_DGRAM)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as other, suppress(OSError):
+            other.bind(("127.0.0.1", port))
+            return port

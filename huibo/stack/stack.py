@@ -13,9 +13,9 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from socket import SOCK_DGRAM, SOCK_STREAM
+from socket import SOCK_STREAM
 from typing import Self
 
 import aiohttp
@@ -26,7 +26,7 @@ from huibo.clock import Clock
 from huibo.engine.install.binary import Asterisk
 from huibo.engine.install.instance import Instance, render
 from huibo.model import App, DisplayNumber, Trunk
-from huibo.sandbox.carrier import Carrier
+from huibo.sandbox.carrier import Carrier, Terms
 from huibo.stack import folders, ports
 from huibo.stack.children import Child, ChildFailed, keep_alive
 from huibo.storage import catalog
@@ -36,6 +36,7 @@ from huibo.storage.migrate import migrate
 DEMO_APP = App("demo", url_id="demo", name="Demo")
 DEMO_NUMBERS = ("02131264133", "075561948986", "4001360123")
 _ENGINE_TEMPLATES = Path(huibo.__file__).parent / "engine/ari/etc"
+SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")  # Debian's and Ubuntu's
 Settings = Mapping[str, Mapping[str, object]]
 
 _RTP_FIRST, _RTP_LAST = 10000, 30000  # below the kernel's own range; Asterisk skips ports in use
@@ -59,16 +60,21 @@ class Stack:
     """A running stack: `async with Stack.create(…) as stack`; `stack.ready` tells what runs."""
 
     def __init__(
-        self, asterisk: Asterisk, folder: Path, http_port: int | None, settings: Settings | None = None
+        self,
+        asterisk: Asterisk,
+        folder: Path,
+        http_port: int | None,
+        settings: Settings | None = None,
+        more_carriers: Mapping[str, Terms] | None = None,
+        ca_file: Path = SYSTEM_CA,
     ) -> None:
-        free_http, engine_http, engine_sip, carrier_sip = ports.free(
-            SOCK_STREAM, SOCK_STREAM, SOCK_DGRAM, SOCK_DGRAM
-        )
+        free_http, engine_http, *tls = ports.free(*(SOCK_STREAM,) * 4)
         http_port = http_port or free_http
         self.asterisk = asterisk
         self.folder = folder
         self.base_url = f"http://127.0.0.1:{http_port}"
-        self.carrier = Carrier.create(asterisk, folder / "carrier", carrier_sip)
+        terms = {"sandbox": Terms()} | dict(more_carriers or {})
+        self.carriers = {name: self._carrier(name, asked) for name, asked in terms.items()}
         self._ari_password = secrets.token_hex(16)
         self._engine_url = f"http://127.0.0.1:{engine_http}"
         self._engine = Instance(asterisk, folder / "engine")
@@ -77,7 +83,10 @@ class Stack:
                 _ENGINE_TEMPLATES,
                 {
                     "http_port": engine_http,
-                    "sip_bind": f"127.0.0.1:{engine_sip}",
+                    "sip_bind": f"127.0.0.1:{ports.free_in_both()}",
+                    "tls_bind": f"127.0.0.1:{tls[0]}",
+                    "tls_unverified_bind": f"127.0.0.1:{tls[1]}",
+                    "ca_file": ca_file,
                     "rtp_start": _RTP_FIRST,
                     "rtp_end": _RTP_LAST,
                     "ari_app": "huibo",
@@ -91,7 +100,10 @@ class Stack:
         self.settings_file = folder / "huibo.toml"
         self._write_settings(http_port, settings or {})
         self.engine_child = self._asterisk_child("engine", self._engine)
-        self.carrier_child = self._asterisk_child("carrier", self.carrier.instance)
+        self.carrier_children = {
+            name: self._asterisk_child(carrier.instance.folder.name, carrier.instance)
+            for name, carrier in self.carriers.items()
+        }
         self.control_child = self._control_plane()
         self._keepers: list[asyncio.Task[None]] = []
         self._ready_file: Path | None = None
@@ -104,9 +116,24 @@ class Stack:
         cache: Path,
         http_port: int | None = None,
         settings: Settings | None = None,
+        more_carriers: Mapping[str, Terms] | None = None,
+        ca_file: Path = SYSTEM_CA,
     ) -> Stack:
-        """Write a new run folder; nothing is started yet. `settings` by section go over the stack's own."""
-        return cls(asterisk, folders.make(cache), http_port, settings)
+        """Write a new run folder; nothing is started yet. `settings` by section go over the stack's own.
+
+        `more_carriers`: beside the sandbox, by the names of their trunks, which are tried after it.
+        `ca_file`: whom the engine trusts in TLS.
+        """
+        return cls(asterisk, folders.make(cache), http_port, settings, more_carriers, ca_file)
+
+    @property
+    def carrier(self) -> Carrier:
+        """The sandbox."""
+        return self.carriers["sandbox"]
+
+    @property
+    def carrier_child(self) -> Child:
+        return self.carrier_children["sandbox"]
 
     @property
     def log(self) -> Path:
@@ -155,17 +182,18 @@ class Stack:
 
     @property
     def _children(self) -> tuple[Child, ...]:
-        return self.engine_child, self.carrier_child, self.control_child
+        return self.engine_child, *self.carrier_children.values(), self.control_child
 
     async def _stop(self) -> None:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
         await self.control_child.stop()  # first, so that it does not report the engine as lost
-        await asyncio.gather(self.engine_child.stop(), self.carrier_child.stop())
+        others = (self.engine_child, *self.carrier_children.values())
+        await asyncio.gather(*(child.stop() for child in others))
         if self._ready_file is not None:
             self._ready_file.unlink(missing_ok=True)
-        for instance in (self._engine, self.carrier.instance):
+        for instance in (self._engine, *(carrier.instance for carrier in self.carriers.values())):
             if not instance.run.is_relative_to(self.folder):  # the path was too long for a socket
                 shutil.rmtree(instance.run, ignore_errors=True)
         (self.folder / "up.pid").unlink(missing_ok=True)
@@ -181,6 +209,10 @@ class Stack:
         with suppress(ChildFailed):  # then it is its own keeper that announces
             await self.control_child.wait_until_it_answers()  # it has to find a new engine first
             self.announce(self._ready_file)
+
+    def _carrier(self, name: str, terms: Terms) -> Carrier:
+        folder = "carrier" if name == "sandbox" else f"carrier-{name}"
+        return Carrier.create(self.asterisk, self.folder / folder, ports.free_in_both(), terms)
 
     def _asterisk_child(self, name: str, instance: Instance) -> Child:
         async def answers() -> bool:
@@ -236,7 +268,7 @@ class Stack:
             file.write("\n".join(lines) + "\n")
 
     def _seed(self) -> None:
-        """The demo app with its numbers, and the trunk to the sandbox."""
+        """The demo app with its numbers, and the trunks to the carriers."""
         engine = open_engine(config.load(self.settings_file).database_url)
         migrate(engine)
         now = Clock().now_ms()
@@ -245,6 +277,14 @@ class Stack:
                 catalog.add_app(connection, DEMO_APP, now)
                 for number in DEMO_NUMBERS:
                     catalog.add_number(connection, DisplayNumber(number, apps=(DEMO_APP.app_id,)), now)
-            catalog.remove_trunk(connection, "sandbox")
-            catalog.add_trunk(connection, Trunk("sandbox", "127.0.0.1", self.carrier.sip_port), now)
+            for name, carrier in self.carriers.items():
+                catalog.remove_trunk(connection, name)
+                catalog.add_trunk(connection, _trunk_to(name, carrier), now)
         engine.dispose()
+
+
+def _trunk_to(name: str, carrier: Carrier) -> Trunk:
+    trunk = Trunk(name, "127.0.0.1", carrier.sip_port, priority=0 if name == "sandbox" else 1)
+    if (account := carrier.terms.account) is None:
+        return trunk
+    return replace(trunk, username=account.username, password=account.password, register=account.register)

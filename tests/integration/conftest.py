@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -35,9 +36,11 @@ def start_stack(
     """Starts stacks that live as long as the exit stack they are given to."""
 
     def on(exits: AsyncExitStack) -> StartStack:
-        async def start(settings: dict[str, dict[str, object]] | None = None) -> tuple[Stack, Customer]:
+        async def start(
+            settings: dict[str, dict[str, object]] | None = None, **how: Any
+        ) -> tuple[Stack, Customer]:
             cache = tmp_path_factory.mktemp("s")
-            stack = Stack.create(asterisk, cache, settings=QUICK | (settings or {}))
+            stack = Stack.create(asterisk, cache, settings=QUICK | (settings or {}), **how)
             await exits.enter_async_context(stack)
             receiving = await exits.enter_async_context(receiver())
             customer = await exits.enter_async_context(Customer(stack.base_url, receiving))

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from socket import SOCK_DGRAM, SOCK_STREAM
+from socket import SOCK_STREAM
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from huibo.clock import Clock
 from huibo.config import EngineSettings, load
 from huibo.engine.ari.adapter import AriEngine
 from huibo.engine.ari.client import AriClient, AriError
-from huibo.engine.ari.trunks import Trunks, endpoint_of
+from huibo.engine.ari.trunks import Trunks
 from huibo.engine.events import LegEvent
 from huibo.engine.install.binary import Asterisk
 from huibo.engine.install.instance import Instance, render
@@ -31,7 +31,8 @@ from huibo.errors import EngineError, OutcomeUnknown
 from huibo.model import Trunk, TrunkState
 from huibo.recording.raw import RawRecordings
 from huibo.stack.children import Child
-from huibo.stack.ports import free
+from huibo.stack.ports import free, free_in_both
+from huibo.stack.stack import SYSTEM_CA
 
 TEMPLATES = Path(huibo.__file__).parent / "engine/ari/etc"
 PASSWORD = "right"
@@ -83,11 +84,14 @@ class Server:
 
 @asynccontextmanager
 async def running(asterisk: Asterisk, folder: Path) -> AsyncIterator[Server]:
-    http_port, sip_port = free(SOCK_STREAM, SOCK_DGRAM)
+    http_port, tls_port, unverified_port = free(SOCK_STREAM, SOCK_STREAM, SOCK_STREAM)
     instance = Instance(asterisk, folder)
     values = {
         "http_port": http_port,
-        "sip_bind": f"127.0.0.1:{sip_port}",
+        "sip_bind": f"127.0.0.1:{free_in_both()}",
+        "tls_bind": f"127.0.0.1:{tls_port}",
+        "tls_unverified_bind": f"127.0.0.1:{unverified_port}",
+        "ca_file": SYSTEM_CA,
         "rtp_start": 10000,
         "rtp_end": 20000,
         "ari_username": "huibo",
@@ -323,62 +327,138 @@ async def test_closing_leaves_no_request_waiting(server: Server, connect: Connec
     await asyncio.wait_for(asyncio.gather(reader, return_exceptions=True), 1)
 
 
-TRUNK = Trunk("carrier", "192.0.2.1", 5080, "alaw", "user", "p;w= ä")
+TRUNK = Trunk("carrier", "192.0.2.1", 5080, "alaw", "user", "p;w= ä", options_s=0)
+ACCOUNT = replace(TRUNK, register=True, more_addresses=("192.0.2.2:5081",), options_s=600)
 
 
-async def attributes(client: AriClient, kind: str, trunk: Trunk) -> dict[str, str]:
-    """What Asterisk holds of a trunk."""
-    path = f"asterisk/config/dynamic/res_pjsip/{kind}/{endpoint_of(trunk)}"
+async def attributes(client: AriClient, kind: str, name: str = "trunk-carrier") -> dict[str, str]:
+    """What Asterisk holds of an object."""
+    path = f"asterisk/config/dynamic/res_pjsip/{kind}/{name}"
     return {one["attribute"]: one["value"] for one in await client.request("GET", path)}
+
+
+async def held(client: AriClient) -> set[tuple[str, str]]:
+    """All objects of the trunk that Asterisk holds."""
+    records = ("trunk-carrier", "trunk-carrier.2")
+    names = [("auth", "trunk-carrier"), ("registration", "trunk-carrier"), ("endpoint", "trunk-carrier")]
+    found = set()
+    for kind, name in (*names, ("endpoint", "watch-carrier"), *(("aor", record) for record in records)):
+        try:
+            if await attributes(client, kind, name):
+                found.add((kind, name))
+        except AriError as error:
+            if error.status != 404:
+                raise
+    return found
+
+
+ALL = {
+    ("auth", "trunk-carrier"),
+    ("aor", "trunk-carrier"),
+    ("aor", "trunk-carrier.2"),
+    ("endpoint", "watch-carrier"),
+    ("endpoint", "trunk-carrier"),
+    ("registration", "trunk-carrier"),
+}
+
+
+def trunks_of(client: AriClient) -> Trunks:
+    return Trunks(client, 60)
 
 
 async def test_a_trunk_is_known_to_asterisk_from_then_on(own: Server, connect: Connect) -> None:
     client, _ = await connect(own.client())
-    trunks = Trunks(client, 60)
+    trunks = trunks_of(client)
     assert await trunks.ensure(TRUNK) == "trunk-carrier"
-    endpoint = await attributes(client, "endpoint", TRUNK)
+    endpoint = await attributes(client, "endpoint")
     assert (endpoint["allow"], endpoint["rtp_timeout"]) == ("(alaw)", "60")
     assert endpoint["outbound_auth"] == "trunk-carrier"
-    assert (await attributes(client, "aor", TRUNK))["contact"] == "sip:192.0.2.1:5080"
-    auth = await attributes(client, "auth", TRUNK)
+    assert (await attributes(client, "aor"))["contact"] == "sip:192.0.2.1:5080"
+    auth = await attributes(client, "auth")
     assert (auth["username"], auth["password"]) == ("user", "p;w= ä")
-    moved = replace(TRUNK, host="2001:db8::1", codecs="ulaw", password="other")
+    moved = replace(TRUNK, host="2001:db8::1", codecs="ulaw", password="other", from_domain="a.example")
     await trunks.ensure(moved)
-    assert (await attributes(client, "aor", TRUNK))["contact"] == "sip:[2001:db8::1]:5080"
-    assert (await attributes(client, "endpoint", TRUNK))["allow"] == "(ulaw)"
-    assert (await attributes(client, "auth", TRUNK))["password"] == "other"
+    assert (await attributes(client, "aor"))["contact"] == "sip:[2001:db8::1]:5080"
+    endpoint = await attributes(client, "endpoint")
+    assert (endpoint["allow"], endpoint["from_domain"]) == ("(ulaw)", "a.example")
+    assert (await attributes(client, "auth"))["password"] == "other"
+    await trunks.ensure(TRUNK)
+    assert (await attributes(client, "endpoint"))["from_domain"] == ""
 
 
-async def test_a_trunk_that_no_longer_has_a_password_uses_none(server: Server, connect: Connect) -> None:
+async def test_what_a_trunk_no_longer_has_is_gone(server: Server, connect: Connect) -> None:
     client, _ = await connect(server.client())
-    trunks = Trunks(client, 60)
-    await trunks.ensure(TRUNK)
-    await trunks.ensure(replace(TRUNK, username=None, password=None))
-    assert (await attributes(client, "endpoint", TRUNK))["outbound_auth"] == ""
+    trunks = trunks_of(client)
+    await trunks.ensure(ACCOUNT)
+    assert await held(client) == ALL
+    plain = Trunk("carrier", "192.0.2.1", 5080, options_s=0)
+    await trunks.ensure(plain)
+    assert (await attributes(client, "endpoint"))["outbound_auth"] == ""
+    trunks.know({"carrier": plain})
+    following = asyncio.create_task(trunks.run())
+    try:
+        await until_held(client, {("aor", "trunk-carrier"), ("endpoint", "trunk-carrier")})
+        trunks.know({})
+        await until_held(client, set())
+    finally:
+        following.cancel()
 
 
-async def test_a_trunk_is_pushed_once_a_connection(own: Server, connect: Connect) -> None:
+async def until_held(client: AriClient, wanted: set[tuple[str, str]]) -> None:
+    async with asyncio.timeout(20):
+        while await held(client) != wanted:
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("restarted", [True, False], ids=["asterisk", "only-the-connection"])
+async def test_after_a_loss_asterisk_has_the_trunks_again_and_no_others(
+    own: Server, connect: Connect, restarted: bool
+) -> None:
     client, reader = await connect(own.client())
-    trunks = Trunks(client, 60)
+    trunks = trunks_of(client)
+    trunks.know({"carrier": ACCOUNT})
+    await trunks.connected()
+    await trunks.ensure(replace(TRUNK, name="other"))
+    if restarted:
+        own.send(signal.SIGKILL)
+    else:
+        await client.disconnect()
+    await asyncio.wait_for(reader, SLACK_S)
+    if restarted:
+        await own.restart()
+    await connect(client)
+    assert bool(await held(client)) is not restarted  # it was in memory only
+    trunks.know({"carrier": replace(ACCOUNT, register=False, more_addresses=())})
+    await trunks.connected()
+    assert await held(client) == ALL - {("registration", "trunk-carrier"), ("aor", "trunk-carrier.2")}
+    assert {one["resource"] for one in await client.fetch("endpoints")} == {"trunk-carrier", "watch-carrier"}
+
+
+async def test_a_trunk_is_pushed_when_it_changes_and_not_again(server: Server, connect: Connect) -> None:
+    client, reader = await connect(server.client())
+    trunks = trunks_of(client)
     await trunks.ensure(TRUNK)
-    own.send(signal.SIGKILL)
+    await client.disconnect()
     await asyncio.wait_for(reader, SLACK_S)
     assert await trunks.ensure(TRUNK) == "trunk-carrier"  # asks nobody
-    await own.restart()
-    await connect(client)
-    with pytest.raises(AriError):
-        await attributes(client, "endpoint", TRUNK)  # it was in memory only
-    trunks.forget()
-    await trunks.ensure(TRUNK)
-    assert await attributes(client, "endpoint", TRUNK)
+    with pytest.raises(EngineError, match="not connected"):
+        await trunks.ensure(replace(TRUNK, codecs="ulaw"))
 
 
 async def test_a_trunk_that_cannot_be_used_is_refused(server: Server, connect: Connect) -> None:
     client, _ = await connect(server.client())
+    trunks, bad = trunks_of(client), replace(TRUNK, name="bad", codecs="no-such-codec")
     with pytest.raises(EngineError, match="trunk carrier is not in use"):
-        await Trunks(client, 60).ensure(replace(TRUNK, state=TrunkState.OFF))
+        await trunks.ensure(replace(TRUNK, state=TrunkState.OFF))
     with pytest.raises(AriError):
-        await Trunks(client, 60).ensure(replace(TRUNK, name="bad", codecs="no-such-codec"))
+        await trunks.ensure(bad)
+    trunks.know({"bad": bad, "carrier": TRUNK})
+    await trunks.connected()  # one bad trunk keeps no other from being made
+    assert ("endpoint", "trunk-carrier") in await held(client)
+    assert (trunks.line("bad").usable, trunks.line("carrier").usable) == (False, True)
+    trunks.know({"bad": replace(bad, codecs="alaw")})
+    await trunks.connected()
+    assert trunks.line("bad").usable
 
 
 @dataclass

@@ -58,6 +58,10 @@ class Translator:
         """Say nothing of this channel any more, its end included."""
         self._ignored.add(channel)
 
+    def heed(self, channel: str) -> None:
+        """Say again what happens to it."""
+        self._ignored.discard(channel)
+
     def take(self, event: dict[str, Any], at: int) -> list[LegEvent]:
         """The leg events that an ARI event amounts to, in order; most amount to none."""
         kind = event.get("type")

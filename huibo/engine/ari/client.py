@@ -44,7 +44,7 @@ class AriClient:
     ) -> None:
         self._base = base_url.rstrip("/") + "/ari"
         self._headers = {"Authorization": aiohttp.encode_basic_auth(username, password)}
-        self._app = app
+        self.app = app
         # aiohttp waits half a heartbeat for the pong: silence is noticed after 1.5 heartbeats at most
         self._heartbeat_s = heartbeat_s / 1.5
         self._timeout_s = request_timeout_s
@@ -60,7 +60,7 @@ class AriClient:
 
     async def connect(self) -> None:
         """Open the WebSocket and register the application. Raises `EngineError` when that cannot be done."""
-        query = urlencode({"app": self._app, "subscribeAll": "false"})
+        query = urlencode({"app": self.app, "subscribeAll": "false"})
         try:
             self._socket = await self._http().ws_connect(
                 f"{self._base}/events?{query}",
@@ -119,16 +119,31 @@ class AriClient:
             self._waiting.pop(number, None)
         return _body_of(answer, f"{method} {path}")
 
+    async def delete(self, path: str) -> bool:
+        """DELETE; whether it was still there. Raises like `request`."""
+        try:
+            await self.request("DELETE", path)
+        except AriError as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
+
     async def fetch(self, path: str) -> Any:
         """GET over plain HTTP: for lists, which crash Asterisk as one large WebSocket message (500 kB)."""
+        return json.loads(await self._get(f"{self._base}/{path}", path))
+
+    async def fetch_text(self, path: str) -> str:
+        """GET over plain HTTP of what Asterisk's server has beside ARI, under the same name and password."""
+        return await self._get(f"{self._base.removesuffix('/ari')}/{path}", path)
+
+    async def _get(self, url: str, path: str) -> str:
         timeout = aiohttp.ClientTimeout(total=self._timeout_s)
         try:
-            async with self._http().get(
-                f"{self._base}/{path}", headers=self._headers, timeout=timeout
-            ) as answer:
+            async with self._http().get(url, headers=self._headers, timeout=timeout) as answer:
                 if answer.status >= 400:
                     raise AriError(answer.status, f"GET {path}", answer.reason or "")
-                return await answer.json()
+                return await answer.text()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise EngineError(f"GET {path}: {error or 'no answer from Asterisk'}") from error
 

@@ -1,74 +1,215 @@
-"""Trunks as Asterisk knows them: PJSIP objects pushed over ARI, live at once and without a reload.
+"""Makes Asterisk agree with the trunks that there are, over ARI: live at once and without a reload.
 
-Asterisk holds them in memory only; what has been pushed on this connection is remembered here and is pushed
-again after a reconnect or a change.
+Asterisk holds them in memory only. What it has is remembered here by connection; what it had before is found
+out after a reconnect. Calls that talk keep what they were made with, whatever becomes of their trunk.
 """
 
 from __future__ import annotations
 
-from huibo.engine.ari.client import AriClient
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import structlog
+
+from huibo.engine.ari.client import AriClient, AriError
+from huibo.engine.ari.health import Health
+from huibo.engine.ari.objects import PjsipObject, endpoint_of, objects_of, trunk_of, watch_of
 from huibo.errors import EngineError
 from huibo.model import Trunk, TrunkState
+from huibo.ports import LineHealth
 
-Fields = dict[str, str]
+log = structlog.get_logger()
 
+_LOOK_S = 3.0  # between two looks at registrations, and tries with what Asterisk refused
+_SOON_S = 1.0  # the same while a registration is waited for
+_CONFIG = "asterisk/config/dynamic/res_pjsip"
+_GOODBYE_S = 2.0  # what un-registering may take
+# Nothing is taken away before what refers to it.
+_REMOVAL = ("registration", "endpoint", "aor", "auth")
 
-def objects_of(trunk: Trunk, no_audio_s: int) -> list[tuple[str, Fields]]:
-    """The PJSIP objects of a trunk in the order in which they must be made: (type, attributes)."""
-    name = endpoint_of(trunk)
-    objects: list[tuple[str, Fields]] = []
-    endpoint = {
-        "transport": "udp",
-        "context": "nowhere",
-        "disallow": "all",
-        "allow": trunk.codecs,
-        "aors": name,
-        "direct_media": "no",
-        "dtmf_mode": "auto",
-        "tone_zone": "cn",
-        "rtp_symmetric": "yes",
-        "accept_multiple_sdp_answers": "yes",  # the announcement and the phone speak from different places
-        "ignore_183_without_sdp": "yes",  # else our ringing tone would stop and nothing take its place
-        "rtp_timeout": str(no_audio_s),
-        "outbound_auth": name if trunk.username else "",  # what is not named would stay as it was
-        "callerid": "Anonymous <anonymous>",  # the stored default is not valid in a From header
-    }
-    if trunk.username:
-        auth = {"auth_type": "userpass", "username": trunk.username, "password": trunk.password or ""}
-        objects.append(("auth", auth))
-    objects.append(("aor", {"contact": f"sip:{_host(trunk)}:{trunk.port}"}))
-    objects.append(("endpoint", endpoint))
-    return objects
-
-
-def endpoint_of(trunk: Trunk) -> str:
-    return f"trunk-{trunk.name}"
+Key = tuple[str, str]  # kind and name of an object
 
 
 class Trunks:
-    """Makes sure that Asterisk knows a trunk before it is dialled over."""
+    """The trunks of one Asterisk. `run` keeps them as `know` says; `ensure` is for who cannot wait for it."""
 
     def __init__(self, client: AriClient, no_audio_s: int) -> None:
         self._client = client
         self._no_audio_s = no_audio_s
+        self._wanted: Mapping[str, Trunk] = {}
+        self._held: dict[str, dict[Key, dict[str, str] | None]] = {}  # None: it may be there, with anything
         self._pushed: dict[str, Trunk] = {}
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._woken = asyncio.Event()
+        self._goodbyes: dict[str, float] = {}  # until when a trunk's password is kept, loop time
+        self._health = Health()
+        self._no_list = False
 
-    def forget(self) -> None:
-        """Asterisk may have been restarted: push everything again."""
+    def line(self, name: str) -> LineHealth:
+        """What is known of a trunk at this moment."""
+        return self._health.of(name)
+
+    def take(self, event: dict[str, Any]) -> None:
+        """An event of Asterisk."""
+        self._health.take(event)
+
+    def know(self, trunks: Mapping[str, Trunk]) -> None:
+        """These are all trunks from now on."""
+        self._wanted = dict(trunks)
+        self._woken.set()
+
+    async def connected(self) -> None:
+        """A new connection: find out what Asterisk has, and make it agree. Raises `EngineError`."""
+        self._held.clear()
         self._pushed.clear()
+        self._goodbyes.clear()
+        self._health.forget()
+        self._no_list = False
+        for endpoint in await self._endpoints():
+            if (name := trunk_of(endpoint)) is not None:
+                self._held[name] = await self._found(name, endpoint)
+        await self._agree()
+        await self._look()
+
+    async def run(self) -> None:
+        """Follow every change, until cancelled. A lost connection is for others to notice."""
+        while True:
+            self._woken.clear()
+            try:
+                await self._agree()
+                await self._look()
+            except EngineError as error:
+                log.warning("trunks not brought to the engine", reason=str(error))
+            try:
+                async with asyncio.timeout(_SOON_S if self._health.unregistered else _LOOK_S):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
 
     async def ensure(self, trunk: Trunk) -> str:
         """The endpoint to dial over. Raises `EngineError` when Asterisk will not have it."""
         if trunk.state is TrunkState.OFF:
             raise EngineError(f"trunk {trunk.name} is not in use")
-        name = endpoint_of(trunk)
-        if self._pushed.get(trunk.name) != trunk:
-            for kind, fields in objects_of(trunk, self._no_audio_s):
-                body = {"fields": [{"attribute": key, "value": value} for key, value in fields.items()]}
-                await self._client.request("PUT", f"asterisk/config/dynamic/res_pjsip/{kind}/{name}", body)
+        await self._push(trunk)
+        return endpoint_of(trunk)
+
+    async def _agree(self) -> None:
+        """Raises `EngineError` when Asterisk cannot be asked; what it refuses of a trunk is that trunk's."""
+        for name in list(self._wanted):
+            trunk = self._wanted_now(name)
+            try:
+                if trunk is not None:
+                    await self._push(trunk)
+            except AriError as error:
+                if self._health.refuse(name, str(error)):
+                    log.error("trunk refused by the engine", trunk=name, reason=str(error))
+        for name in list(self._held):
+            await self._remove_unless_wanted(name)
+
+    def _wanted_now(self, name: str) -> Trunk | None:
+        trunk = self._wanted.get(name)
+        return trunk if trunk is not None and trunk.state is not TrunkState.OFF else None
+
+    async def _push(self, trunk: Trunk) -> None:
+        async with self._locks[trunk.name]:
+            if self._pushed.get(trunk.name) == trunk and trunk.name not in self._goodbyes:
+                return
+            held = self._held.setdefault(trunk.name, {})
+            objects = objects_of(trunk, self._no_audio_s)
+            self._pushed.pop(trunk.name, None)
+            self._health.begin(trunk)
+            changed = [one for one in objects if held.get((one.kind, one.name)) != one.fields]
+            found_up = await self._put(trunk, held, changed)
+            wanted = {(one.kind, one.name) for one in objects}
+            await self._delete(trunk.name, held, [key for key in held if key not in wanted])
             self._pushed[trunk.name] = trunk
-        return name
+            self._health.begun(trunk.name, found_up)
 
+    async def _put(
+        self, trunk: Trunk, held: dict[Key, dict[str, str] | None], changed: Iterable[PjsipObject]
+    ) -> bool | None:
+        """Whether the trunk was known before, and its state then.
 
-def _host(trunk: Trunk) -> str:
-    return f"[{trunk.host}]" if ":" in trunk.host else trunk.host
+        All at once: they are taken in this order, and no dial comes between them.
+        """
+        objects, watch = list(changed), ("endpoint", watch_of(trunk.name))
+        known = watch in held and held[watch] is None
+        for one in objects:
+            held[one.kind, one.name] = None
+        done = await asyncio.gather(*(self._put_one(one) for one in objects), return_exceptions=True)
+        for one, error in zip(objects, done, strict=True):
+            if error is not None:
+                raise error
+            held[one.kind, one.name] = one.fields
+        if watch not in {(one.kind, one.name) for one in objects}:
+            return None
+        source = f"endpoint:PJSIP/{watch[1]}"
+        await self._client.request(
+            "POST", f"applications/{self._client.app}/subscription", eventSource=source
+        )
+        if not known:
+            return None
+        state = await self._client.request("GET", f"endpoints/PJSIP/{watch[1]}")
+        return {"online": True, "offline": False}.get(state["state"])
+
+    async def _put_one(self, one: PjsipObject) -> None:
+        body = {"fields": [{"attribute": key, "value": value} for key, value in one.fields.items()]}
+        await self._client.request("PUT", f"{_CONFIG}/{one.kind}/{one.name}", body)
+
+    async def _remove_unless_wanted(self, name: str) -> None:
+        async with self._locks[name]:
+            if self._wanted_now(name) is not None:
+                return
+            held = self._held.get(name, {})
+            self._pushed.pop(name, None)
+            await self._delete(name, held, list(held))
+            if not held:
+                self._held.pop(name, None)
+                log.info("trunk taken from the engine", trunk=name)
+            self._health.end(name)
+
+    async def _delete(self, name: str, held: dict[Key, dict[str, str] | None], keys: Iterable[Key]) -> None:
+        """What says goodbye to a carrier needs its password for that: such a one goes a little later."""
+        now = asyncio.get_running_loop().time()
+        for key in sorted(keys, key=lambda key: _REMOVAL.index(key[0])):
+            if key[0] == "auth" and now < self._goodbyes.get(name, 0.0):
+                return
+            was_there = await self._client.delete(f"{_CONFIG}/{key[0]}/{key[1]}")
+            del held[key]
+            if was_there and key[0] == "registration":
+                self._goodbyes[name] = now + _GOODBYE_S
+        self._goodbyes.pop(name, None)
+
+    async def _endpoints(self) -> list[str]:
+        """Over plain HTTP: the list names every channel."""
+        try:
+            return [one["resource"] for one in await self._client.fetch("endpoints")]
+        except AriError as error:
+            log.warning("old trunks stay in the engine: is res_ari_endpoints loaded?", reason=str(error))
+            return []
+
+    async def _found(self, name: str, endpoint: str) -> dict[Key, dict[str, str] | None]:
+        """All objects of a trunk that Asterisk may have had from an earlier connection."""
+        try:
+            fields = await self._client.request("GET", f"{_CONFIG}/endpoint/{endpoint}")
+        except AriError:
+            return {}
+        records = {one["attribute"]: one["value"] for one in fields}.get("aors", "").split(",")
+        keys = [("endpoint", endpoint), ("endpoint", watch_of(name))]
+        keys += [("auth", endpoint), ("registration", endpoint)]
+        return dict.fromkeys(keys + [("aor", record) for record in records if record])
+
+    async def _look(self) -> None:
+        """ARI tells nothing of registrations; Asterisk's metrics do, beside ARI."""
+        if not self._health.registering:
+            return
+        try:
+            metrics = await self._client.fetch_text("metrics")
+        except AriError as error:
+            if not self._no_list:
+                log.warning("registrations are not seen: is prometheus.conf there?", reason=str(error))
+            self._no_list = True
+            return
+        self._health.take_registrations(metrics)
