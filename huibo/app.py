@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from starlette.responses import Response
 
 from huibo import __version__
 from huibo.admission.abuse import Abuse
 from huibo.admission.admit import Admission
-from huibo.api import health, v1
+from huibo.api import health, problems, v1
 from huibo.api.parts import Parts
 from huibo.clock import Clock
 from huibo.config import Settings
@@ -26,6 +28,8 @@ from huibo.engine.install import InstallError
 from huibo.flow.live import LiveCalls
 from huibo.flow.runner import Services
 from huibo.flow.state import CallState
+from huibo.http.connections import Connections
+from huibo.http.flood import FloodGate
 from huibo.lines.book import TrunkBook
 from huibo.lines.gate import Gate
 from huibo.lines.watch import Watch
@@ -42,7 +46,7 @@ from huibo.recording.worker import Finisher
 from huibo.storage.database import Database
 from huibo.storage.migrate import migrate
 from huibo.wire import routes as wire
-from huibo.wire.http11 import Http11
+from huibo.wire.http11 import limited
 from huibo.wire.notifier import WireNotifier
 
 log = structlog.get_logger()
@@ -103,12 +107,14 @@ class Huibo:
     def serve(self) -> None:
         """Run until SIGTERM or SIGINT. Raises what made it impossible to go on (`UnsuitableAsterisk`, …)."""
         http = self.settings.http
+        connections = Connections(http)
+        connections.reserve_files()
         config = uvicorn.Config(
             self.http,
             host=http.host,
             port=http.port,
             loop="uvloop",
-            http=Http11,
+            http=limited(connections),
             ws="none",
             ssl_certfile=http.tls_certificate or None,
             ssl_keyfile=http.tls_key or None,
@@ -117,6 +123,7 @@ class Huibo:
             server_header=False,
             proxy_headers=bool(http.trusted_proxies),
             forwarded_allow_ips=http.trusted_proxies,
+            timeout_keep_alive=http.idle_timeout_s,
             timeout_graceful_shutdown=5,
         )
         self._server = uvicorn.Server(config)
@@ -128,6 +135,8 @@ class Huibo:
         app = FastAPI(
             title="huibo", version=__version__, lifespan=self._lifespan, docs_url=None, openapi_url=None
         )
+        if per_s := self.settings.http.requests_per_s:
+            app.add_middleware(FloodGate, per_s=per_s, refusal=_too_many, open_to_all=health.PATHS)
         app.routes.extend(health.make_routes(lambda: self.engine.ready))
         app.routes.append(v1.make_route(self._parts()))
         app.routes.extend(recordings.make_routes(self.database, self.store, self.clock))
@@ -199,3 +208,10 @@ class Huibo:
             log.error("part failed", part=task.get_name(), exc_info=error)
         if self._server is not None:
             self._server.should_exit = True
+
+
+def _too_many(path: str, wait_s: int) -> Response:
+    """What is answered to a request beyond the rate, by the API that it is for."""
+    return wire.one_too_many(path) or problems.answer(
+        HTTPStatus.TOO_MANY_REQUESTS, "too many requests from this address", {"retry-after": str(wait_s)}
+    )

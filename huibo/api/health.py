@@ -8,6 +8,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+PATHS = ("/healthz", "/readyz")
+
 
 def make_routes(engine_ready: Callable[[], bool]) -> list[BaseRoute]:
     """`/healthz`: 200 while the process answers. `/readyz`: 200 when calls can be placed, else 503."""
@@ -20,4 +22,4 @@ def make_routes(engine_ready: Callable[[], bool]) -> list[BaseRoute]:
             return JSONResponse({"ready": True})
         return JSONResponse({"ready": False, "reason": "no connection to Asterisk"}, status_code=503)
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz)]
+    return [Route(path, answer) for path, answer in zip(PATHS, (healthz, readyz), strict=True)]
