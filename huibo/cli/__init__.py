@@ -42,6 +42,8 @@ _COMMANDS = {
     "health": ("health", "How the running server and its trunks are."),
     "asterisk": ("asterisk", "Make an Asterisk ready for this huibo."),
     "doctor": ("doctor", "Examine the installation from end to end and say what to repair."),
+    "backup": ("backup", "Write the database to a file, while calls go on."),
+    "restore": ("restore", "Make the database what it was when a backup was written."),
 }
 
 

@@ -80,7 +80,9 @@ def step(call_id: str, state: CallState, event: Event) -> tuple[CallState, list[
             if state.leg(leg).waiting and state.trunk(leg) == trunk:
                 _not_taken(turn, leg, at, EndReason.TRUNK_DOWN)
         case DialFailed(leg, at):
-            if state.leg(leg).alive:
+            if state.leg(leg).progress or state.leg(leg).answered:
+                turn.leave(leg, at, EndReason.LOST)  # its phone has rung all the same: never once more
+            elif state.leg(leg).alive:
                 _not_taken(turn, leg, at, state.leg(leg).leaving or EndReason.TRUNK_DOWN)
         case EngineGone(at):
             for leg in Leg:

@@ -45,6 +45,7 @@ class Http11(HttpToolsProtocol):
         self.limits = self.guests.limits
         self.parser = _Parser(self)
         self._refusal: HTTPStatus | None = None
+        self._refused = False  # nothing is read any more
         self._in_head = False  # a request has begun and its head is not complete
         self._whole = True  # the request came last is complete
         self._head_bytes = 0
@@ -73,7 +74,7 @@ class Http11(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
         if self._timer is None and not self._in_head and self._whole and self._answered:
             self._expect(self.limits.head_timeout_s)
@@ -201,8 +202,12 @@ class Http11(HttpToolsProtocol):
         raise HttpParserError(status.phrase)
 
     def _refuse(self, status: HTTPStatus) -> None:
-        """The connection ends with this answer, or without one where another is being written."""
-        if self._answered and not self.transport.is_closing():
+        """The connection ends with this answer, or with those to the requests before."""
+        if not self._answered:
+            self._refused = True
+            self.cycle.keep_alive = False
+            return
+        if not self.transport.is_closing():
             text = status.phrase.encode()
             self.transport.write(_LAST_ANSWER % (status, text, len(text), text))
         self._close()

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,7 +83,7 @@ class Server:
 
 
 @asynccontextmanager
-async def running(asterisk: Asterisk, folder: Path) -> AsyncIterator[Server]:
+async def running(asterisk: Asterisk, folder: Path, without: Container[str] = ()) -> AsyncIterator[Server]:
     http_port, tls_port, unverified_port = free(SOCK_STREAM, SOCK_STREAM, SOCK_STREAM)
     instance = Instance(asterisk, folder)
     values = {
@@ -98,7 +98,8 @@ async def running(asterisk: Asterisk, folder: Path) -> AsyncIterator[Server]:
         "ari_password": PASSWORD,
         "ari_app": "huibo",
     }
-    instance.write(render(TEMPLATES, values))
+    files = render(TEMPLATES, values)
+    instance.write({name: text for name, text in files.items() if name not in without})
 
     async def answers() -> bool:
         asked = await asyncio.create_subprocess_exec(

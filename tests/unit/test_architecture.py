@@ -16,7 +16,7 @@ ROOT = Path(huibo.__file__).parent
 MAX_LINES = 400
 
 PURE = (
-    *("model", "errors", "findings", "numbers", "rating", "yuan", "engine.events"),
+    *("model", "errors", "findings", "numbers", "rating", "yuan", "engine.events", "engine.ari.objects"),
     *("flow.machine", "flow.menu", "flow.settle", "flow.state", "flow.turn"),
     *("admission.access", "admission.display", "admission.facts", "admission.hours", "admission.limits"),
     *("admission.money", "admission.routing"),

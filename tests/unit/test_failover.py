@@ -270,3 +270,19 @@ def test_first_and_next_interval(ms: int, price: int) -> None:
 
 def test_the_setup_fee_is_each_legs_own() -> None:
     assert cost(Budget(Rate("", 60, setup=5), Rate("", 60, setup=7)), 1, 1) == 60 + 60 + 5 + 7
+
+
+@pytest.mark.parametrize("sign", [LegRinging, LegEarlyMedia, LegAnswered])
+@pytest.mark.parametrize("leg", [A, B])
+def test_a_dial_that_failed_after_its_phone_rang_is_not_tried_elsewhere(
+    sign: type[LegRinging], leg: Leg
+) -> None:
+    story = Story(TWO).start()
+    if leg is B:
+        story.answered(A)
+    story.leg(sign, leg)
+    assert story.take(DialFailed(leg, story.now)) == [HangUp(leg)]
+    story.leg(LegEnded, leg)
+    story.leg(LegEnded, leg.other)
+    assert story.state.over
+    assert not any(isinstance(command, Seize) for command in story.commands)

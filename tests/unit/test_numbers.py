@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from huibo.numbers import mask, national, parse_callee, parse_caller
+from huibo.model import NumberFormat
+from huibo.numbers import mask, national, parse_callee, parse_caller, shown, written
 
 MOBILE_PREFIXES = [
     *range(130, 140),
@@ -114,3 +115,62 @@ def test_national_refuses_what_is_not_e164() -> None:
 )
 def test_a_masked_number_shows_three_and_two_digits(number: str, masked: str) -> None:
     assert mask(number) == masked
+
+
+# --- as carriers want them ------------------------------------------------------------------------
+
+FORMS = {
+    NumberFormat.NATIONAL: ("01088880000", "075586013388", "13800138000"),
+    NumberFormat.BARE: ("1088880000", "75586013388", "13800138000"),
+    NumberFormat.E164: ("+861088880000", "+8675586013388", "+8613800138000"),
+    NumberFormat.PLAIN: ("861088880000", "8675586013388", "8613800138000"),
+    NumberFormat.DOUBLE_ZERO: ("00861088880000", "008675586013388", "008613800138000"),
+}
+
+
+def test_every_form_is_known() -> None:
+    assert FORMS.keys() == set(NumberFormat)
+
+
+@pytest.mark.parametrize(("form", "expected"), FORMS.items())
+def test_a_number_is_written_as_a_carrier_wants_it(form: NumberFormat, expected: tuple[str, ...]) -> None:
+    numbers = ("+861088880000", "+8675586013388", "+8613800138000")
+    assert tuple(written(number, form) for number in numbers) == expected
+    assert tuple(shown(national(number), form) for number in numbers) == expected
+
+
+@pytest.mark.parametrize("form", NumberFormat)
+@pytest.mark.parametrize(
+    "number",
+    [
+        "95588",
+        "10086",
+        "12345",
+        "4001360123",
+        "8008208820",
+        "110",
+        "01095588",
+        "106550001234",
+        "anonymous",
+        "",
+    ],
+)
+def test_what_is_no_subscribers_number_is_shown_as_it_is(number: str, form: NumberFormat) -> None:
+    assert shown(number, form) == number
+
+
+@given(
+    st.one_of(
+        st.from_regex(r"1[3-9][0-9]{9}", fullmatch=True),
+        st.from_regex(r"0(10|2[0-9])[2-8][0-9]{7}", fullmatch=True),
+        st.from_regex(r"0[3-9][0-9]{2}[2-8][0-9]{6,7}", fullmatch=True),
+    ),
+    st.sampled_from(NumberFormat),
+)
+def test_a_number_is_shown_as_it_would_be_dialled(digits: str, form: NumberFormat) -> None:
+    """Whatever the library knows as a telephone number; and two numbers are never shown as one."""
+    e164 = parse_callee(digits)
+    if e164 is not None:
+        assert shown(digits, form) == written(e164, form)
+    bare = digits.removeprefix("0")
+    assert shown(digits, form).endswith(bare)

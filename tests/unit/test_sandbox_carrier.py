@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from huibo.engine.install.binary import Asterisk
-from huibo.sandbox.carrier import Carrier
+from huibo.sandbox.carrier import Account, Carrier, Terms, Tls
+from huibo.sandbox.phones import Phone, Refuse
 
 _USR = Path("/usr")
 ASTERISK = Asterisk(
@@ -76,3 +77,26 @@ def test_a_folder_with_a_chinese_name_will_do(tmp_path: Path) -> None:
 def test_a_recording_is_closed_before_its_call_is_told_to_be_over(carrier: Carrier) -> None:
     over = conf(carrier, "extensions.conf").partition("\n[over]\n")[2].partition("\n[log]\n")[0]
     assert 0 < over.index("StopMixMonitor()") < over.index("Gosub(log,text,1(hung_up,by,${BY}))")
+
+
+def test_a_plain_carrier_asks_nobody_and_has_no_tls(carrier: Carrier) -> None:
+    pjsip = conf(carrier, "pjsip.conf")
+    assert "protocol=tcp\nbind=127.0.0.1:25060\n" in pjsip
+    assert not any(word in pjsip for word in ("auth", "aor", "protocol=tls"))
+    assert "context=network\n" in pjsip
+
+
+def test_terms_change_whom_it_serves_and_what_its_phones_do(tmp_path: Path) -> None:
+    busy = Phone("05", (Refuse(486),), "busy", "忙")
+    tls = Tls(25061, tmp_path / "certificate.pem", tmp_path / "key.pem")
+    terms = Terms(Account("user", "a;b", register=True), tls, phones=(busy,), otherwise=busy)
+    carrier = Carrier.create(ASTERISK, tmp_path / "carrier", 25060, terms)
+    pjsip = conf(carrier, "pjsip.conf")
+    assert "auth=engine\naors=user\n" in pjsip
+    assert "username=user\npassword=a\\;b\n" in pjsip  # else the semicolon began a comment
+    assert f"bind=127.0.0.1:25061\ncert_file={tls.certificate}\n" in pjsip
+    assert "context=registered\n" in pjsip
+    plan = conf(carrier, "extensions.conf")
+    assert "PJSIP_AOR(user,contact)" in plan
+    assert "exten => 05,1," in plan
+    assert "exten => 00,1," not in plan

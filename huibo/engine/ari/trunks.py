@@ -15,7 +15,7 @@ import structlog
 
 from huibo.engine.ari.client import AriClient, AriError
 from huibo.engine.ari.health import Health
-from huibo.engine.ari.objects import PjsipObject, endpoint_of, objects_of, trunk_of, watch_of
+from huibo.engine.ari.objects import Fields, PjsipObject, endpoint_of, objects_of, trunk_of, watch_of
 from huibo.errors import EngineError
 from huibo.model import Trunk, TrunkState
 from huibo.ports import LineHealth
@@ -24,12 +24,14 @@ log = structlog.get_logger()
 
 _LOOK_S = 3.0  # between two looks at registrations, and tries with what Asterisk refused
 _SOON_S = 1.0  # the same while a registration is waited for
+_NO_CONTACT = 500  # "Allocation failed"
 _CONFIG = "asterisk/config/dynamic/res_pjsip"
 _GOODBYE_S = 2.0  # what un-registering may take
 # Nothing is taken away before what refers to it.
 _REMOVAL = ("registration", "endpoint", "aor", "auth")
 
 Key = tuple[str, str]  # kind and name of an object
+Held = dict[Key, Fields | None]  # None: it may be there, with anything in it
 
 
 class Trunks:
@@ -39,7 +41,7 @@ class Trunks:
         self._client = client
         self._no_audio_s = no_audio_s
         self._wanted: Mapping[str, Trunk] = {}
-        self._held: dict[str, dict[Key, dict[str, str] | None]] = {}  # None: it may be there, with anything
+        self._held: dict[str, Held] = {}
         self._pushed: dict[str, Trunk] = {}
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._woken = asyncio.Event()
@@ -120,28 +122,37 @@ class Trunks:
             objects = objects_of(trunk, self._no_audio_s)
             self._pushed.pop(trunk.name, None)
             self._health.begin(trunk)
+            moved = [
+                one for one in objects if one.kind == "aor" and _moved(held.get((one.kind, one.name)), one)
+            ]
+            if moved:
+                held.pop(("endpoint", watch_of(trunk.name)), None)
             changed = [one for one in objects if held.get((one.kind, one.name)) != one.fields]
-            found_up = await self._put(trunk, held, changed)
+            found_up = await self._put(trunk, held, moved, changed)
             wanted = {(one.kind, one.name) for one in objects}
             await self._delete(trunk.name, held, [key for key in held if key not in wanted])
             self._pushed[trunk.name] = trunk
             self._health.begun(trunk.name, found_up)
 
     async def _put(
-        self, trunk: Trunk, held: dict[Key, dict[str, str] | None], changed: Iterable[PjsipObject]
+        self, trunk: Trunk, held: Held, moved: Iterable[PjsipObject], changed: Iterable[PjsipObject]
     ) -> bool | None:
         """Whether the trunk was known before, and its state then.
 
-        All at once: they are taken in this order, and no dial comes between them.
+        All at once: they are taken in this order, and no dial comes between them. Where an address changes,
+        its record is made anew, and the endpoint that watches it: else that would be online for ever.
         """
         objects, watch = list(changed), ("endpoint", watch_of(trunk.name))
         known = watch in held and held[watch] is None
         for one in objects:
             held[one.kind, one.name] = None
-        done = await asyncio.gather(*(self._put_one(one) for one in objects), return_exceptions=True)
-        for one, error in zip(objects, done, strict=True):
-            if error is not None:
+        old = [watch, *((one.kind, one.name) for one in moved)]
+        leaving = [self._client.delete(f"{_CONFIG}/{kind}/{name}") for kind, name in old if len(old) > 1]
+        done = await asyncio.gather(*leaving, *map(self._put_one, objects), return_exceptions=True)
+        for error in done:
+            if isinstance(error, BaseException):
                 raise error
+        for one in objects:
             held[one.kind, one.name] = one.fields
         if watch not in {(one.kind, one.name) for one in objects}:
             return None
@@ -152,7 +163,27 @@ class Trunks:
         if not known:
             return None
         state = await self._client.request("GET", f"endpoints/PJSIP/{watch[1]}")
-        return {"online": True, "offline": False}.get(state["state"])
+        return True if state["state"] == "online" else await self._untold(trunk)
+
+    async def _untold(self, trunk: Trunk) -> bool | None:
+        """Whether a trunk that is not online is down or has not been asked yet; only what dials is told.
+
+        A channel is made, which sends nothing, and taken away.
+        """
+        channel = f"{trunk.name}-probe"
+        try:
+            await self._client.request(
+                "POST",
+                "channels/create",
+                endpoint=f"PJSIP/{endpoint_of(trunk)}",
+                app=self._client.app,
+                channelId=channel,
+            )
+        except AriError as error:
+            if error.status == _NO_CONTACT:
+                return False
+        await self._client.delete(f"channels/{channel}")
+        return None
 
     async def _put_one(self, one: PjsipObject) -> None:
         body = {"fields": [{"attribute": key, "value": value} for key, value in one.fields.items()]}
@@ -170,7 +201,7 @@ class Trunks:
                 log.info("trunk taken from the engine", trunk=name)
             self._health.end(name)
 
-    async def _delete(self, name: str, held: dict[Key, dict[str, str] | None], keys: Iterable[Key]) -> None:
+    async def _delete(self, name: str, held: Held, keys: Iterable[Key]) -> None:
         """What says goodbye to a carrier needs its password for that: such a one goes a little later."""
         now = asyncio.get_running_loop().time()
         for key in sorted(keys, key=lambda key: _REMOVAL.index(key[0])):
@@ -190,16 +221,21 @@ class Trunks:
             log.warning("old trunks stay in the engine: is res_ari_endpoints loaded?", reason=str(error))
             return []
 
-    async def _found(self, name: str, endpoint: str) -> dict[Key, dict[str, str] | None]:
+    async def _found(self, name: str, endpoint: str) -> Held:
         """All objects of a trunk that Asterisk may have had from an earlier connection."""
+        records = (await self._fields("endpoint", endpoint)).get("aors", "").split(",")
+        keys = [("endpoint", endpoint), ("endpoint", watch_of(name))]
+        found: Held = dict.fromkeys([*keys, ("auth", endpoint), ("registration", endpoint)])
+        for record in filter(None, records):
+            found["aor", record] = {"contact": (await self._fields("aor", record)).get("contact", "")}
+        return found
+
+    async def _fields(self, kind: str, name: str) -> Fields:
         try:
-            fields = await self._client.request("GET", f"{_CONFIG}/endpoint/{endpoint}")
+            fields = await self._client.request("GET", f"{_CONFIG}/{kind}/{name}")
         except AriError:
             return {}
-        records = {one["attribute"]: one["value"] for one in fields}.get("aors", "").split(",")
-        keys = [("endpoint", endpoint), ("endpoint", watch_of(name))]
-        keys += [("auth", endpoint), ("registration", endpoint)]
-        return dict.fromkeys(keys + [("aor", record) for record in records if record])
+        return {one["attribute"]: one["value"] for one in fields}
 
     async def _look(self) -> None:
         """ARI tells nothing of registrations; Asterisk's metrics do, beside ARI."""
@@ -213,3 +249,7 @@ class Trunks:
             self._no_list = True
             return
         self._health.take_registrations(metrics)
+
+
+def _moved(held: Fields | None, record: PjsipObject) -> bool:
+    return held is not None and held.get("contact") != record.fields["contact"]
