@@ -20,6 +20,7 @@ from huibo.admission.abuse import Abuse
 from huibo.admission.admit import Admission
 from huibo.api import health, problems, v1
 from huibo.api.parts import Parts
+from huibo.cells import Cells
 from huibo.clock import Clock
 from huibo.config import Settings
 from huibo.desk import Desk
@@ -43,8 +44,10 @@ from huibo.recording.raw import RawRecordings
 from huibo.recording.retention import Retention
 from huibo.recording.store import LocalStore
 from huibo.recording.worker import Finisher
+from huibo.storage.cells import Cell
 from huibo.storage.database import Database
 from huibo.storage.migrate import migrate
+from huibo.storage.tenure import Taken
 from huibo.wire import routes as wire
 from huibo.wire.http11 import limited
 from huibo.wire.notifier import WireNotifier
@@ -99,9 +102,13 @@ class Huibo:
             stepped=Watch(self.database, self.trunks, self.clock, settings.trunks).on_step,
             call_over=self._call_over,
         )
-        self.live = LiveCalls(services)
-        self.admission = Admission(self.database, self.engine, self.clock, settings.calls)
-        self.desk = Desk(self.admission, self.abuse, self.live, self.database, settings.http.base_url)
+        cell = settings.cell.name
+        self.live = LiveCalls(services, cell)
+        self.cells = Cells(self.database, self.clock, settings.cell, self.live, self._about)
+        self.admission = Admission(self.database, self.engine, self.clock, settings.calls, cell)
+        self.desk = Desk(
+            self.admission, self.abuse, self.live, self.cells, self.database, settings.http.base_url
+        )
         self.http = self._http()
 
     def serve(self) -> None:
@@ -150,6 +157,11 @@ class Huibo:
         )
         return app
 
+    def _about(self) -> Cell:
+        """What this process tells the others of itself."""
+        url, ready = self.settings.http.base_url, self.engine.ready
+        return Cell(self.settings.cell.name, url, __version__, ready, len(self.live))
+
     def _parts(self) -> Parts:
         """What the operators' API works with."""
         settings = self.settings
@@ -173,10 +185,16 @@ class Huibo:
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(migrate, self.database.engine)
+        try:
+            await asyncio.to_thread(self.cells.enter)
+        except Taken as error:
+            self.failed = error
+            raise
         await self.library.start()
         await self.trunks.refresh()  # before there is an engine: it is to have all of them at once
         await self.live.recover()
         tasks = [
+            asyncio.create_task(self.cells.run(), name="cells"),
             asyncio.create_task(self.trunks.run(), name="trunks"),
             asyncio.create_task(self.engine.run(self.live), name="engine"),
             asyncio.create_task(self.deliverer.run(), name="deliverer"),
@@ -193,6 +211,7 @@ class Huibo:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.live.close()
             await self.library.close()
+            await self.cells.close()
             await self.database.close()
 
     def _call_over(self, call: Call, state: CallState, cdr: Cdr) -> None:

@@ -92,10 +92,25 @@ def waiting(connection: Connection, now: int) -> list[Waiting]:
     return [Waiting._make(row) for row in connection.execute(_waiting, {"now": now})]
 
 
-def due_pushes(connection: Connection, receiver: str, now: int, limit: int) -> list[OwedPush]:
-    """The pushes for a receiver that may leave now, those that are due longest first."""
-    rows = connection.execute(_due, {"receiver": receiver, "now": now, "limit": limit})
-    return [OwedPush._make(row) for row in rows]
+def due_pushes(
+    connection: Connection, receiver: str, now: int, limit: int, lease_until: int | None = None
+) -> list[OwedPush]:
+    """The pushes for a receiver that may leave now, those that are due longest first.
+
+    `lease_until` (UNIX ms): nobody else gets them until then, or until their verdict.
+    """
+    query = _due if lease_until is None else _due.with_for_update(of=pushes, skip_locked=True)
+    rows = connection.execute(query, {"receiver": receiver, "now": now, "limit": limit})
+    found = [OwedPush._make(row) for row in rows]
+    if lease_until is not None and found:
+        leased = update(pushes).where(pushes.c.id.in_([push.id for push in found]))
+        connection.execute(leased.values(leased_until=lease_until))
+    return found
+
+
+def end_leases(connection: Connection, ids: Sequence[int]) -> None:
+    """Attempts that were broken off: others may have these pushes at once."""
+    connection.execute(update(pushes).where(pushes.c.id.in_(ids)).values(leased_until=None))
 
 
 def save_verdicts(connection: Connection, verdicts: Sequence[Verdict]) -> None:
@@ -148,6 +163,7 @@ def _select_due() -> Select[tuple[object, ...]]:
             pushes.c.state == PENDING,
             pushes.c.receiver == bindparam("receiver"),
             pushes.c.next_at <= bindparam("now"),
+            or_(pushes.c.leased_until.is_(None), pushes.c.leased_until <= bindparam("now")),
             ~blocked,
         )
         .order_by(pushes.c.next_at, pushes.c.id)
@@ -181,6 +197,7 @@ _save = (
         next_at=bindparam("next_at"),
         finished_at=bindparam("finished_at"),
         last_error=bindparam("last_error"),
+        leased_until=None,
     )
 )
 
