@@ -47,7 +47,6 @@ from huibo.recording.worker import Finisher
 from huibo.storage.cells import Cell
 from huibo.storage.database import Database
 from huibo.storage.migrate import migrate
-from huibo.storage.tenure import Taken
 from huibo.wire import routes as wire
 from huibo.wire.http11 import limited
 from huibo.wire.notifier import WireNotifier
@@ -72,7 +71,7 @@ class Huibo:
             settings.engine, settings.calls.no_audio_s, self.clock, raw, warning, self.trunks.find
         )
         self.trunks.on_change = self.engine.know_trunks
-        self.deliverer = Deliverer(self.database, settings.push, self.clock)
+        self.deliverer = Deliverer(self.database, settings.push, self.clock, settings.cell.name)
         self.library = library_of(settings.prompts)
         notifier, store = WireNotifier(), LocalStore(settings.recording.folder)
         self.store = store
@@ -86,6 +85,7 @@ class Huibo:
                 notifier,
                 settings.http.base_url,
                 pushes_owed=self.deliverer.wake,
+                cell=settings.cell.name,
             )
         )
         self.retention = Retention(self.database, settings.recording, self.clock, raw, store)
@@ -134,6 +134,7 @@ class Huibo:
             timeout_graceful_shutdown=5,
         )
         self._server = uvicorn.Server(config)
+        self.cells.enter()
         self._server.run()
         if self.failed is not None:
             raise self.failed
@@ -171,7 +172,7 @@ class Huibo:
             engine=self.engine,
             desk=self.desk,
             admission=self.admission,
-            live=self.live,
+            about=self._about,
             trunks=self.trunks,
             pushes_owed=self.deliverer.wake,
             base_url=settings.http.base_url,
@@ -185,11 +186,6 @@ class Huibo:
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(migrate, self.database.engine)
-        try:
-            await asyncio.to_thread(self.cells.enter)
-        except Taken as error:
-            self.failed = error
-            raise
         await self.library.start()
         await self.trunks.refresh()  # before there is an engine: it is to have all of them at once
         await self.live.recover()

@@ -36,9 +36,6 @@ class Slots:
         """Ids of the pushes that are being attempted."""
         return self._under_way.get(receiver, set())
 
-    def all_under_way(self) -> list[int]:
-        return [each for ids in self._under_way.values() for each in ids]
-
     def take(self, push: OwedPush) -> None:
         self._under_way.setdefault(push.receiver, set()).add(push.id)
 

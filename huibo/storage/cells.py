@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    bindparam,
     delete,
     insert,
     select,
@@ -23,7 +24,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from huibo.flow.state import CallState
 from huibo.model import Call, CancelUnless
 from huibo.storage.calls import call_of, state_of
+from huibo.storage.outbox import end_leases
 from huibo.storage.tables import calls, cells, trunk_turns, wishes
+
+_silent = select(cells.c.name).where(cells.c.seen_at < bindparam("before"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,8 @@ def forget(connection: Connection, name: str) -> bool:
 
 
 def take_over(connection: Connection, by: str, silent_ms: int, limit: int) -> list[tuple[Call, CallState]]:
-    """Make the calls of cells that have been silent for so long those of another one."""
+    """Make the calls of cells that have been silent for so long another one's, and free their pushes."""
+    end_leases(connection, connection.scalars(_silent, {"before": now_of(connection) - silent_ms}).all())
     alive = select(cells.c.name).where(
         cells.c.name == calls.c.cell, cells.c.seen_at > now_of(connection) - silent_ms
     )

@@ -8,7 +8,7 @@ and nowhere else; two processes on one outbox would need leases.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -47,6 +47,13 @@ class OwedPush(NamedTuple):
     body: bytes
     attempts: int
     replayed_at: int | None = None  # which is how a verdict knows that it comes too late
+
+
+class Lease(NamedTuple):
+    """By whom pushes are attempted, and until when (UNIX ms) they are nobody else's."""
+
+    cell: str
+    until: int
 
 
 class Waiting(NamedTuple):
@@ -93,24 +100,25 @@ def waiting(connection: Connection, now: int) -> list[Waiting]:
 
 
 def due_pushes(
-    connection: Connection, receiver: str, now: int, limit: int, lease_until: int | None = None
+    connection: Connection, receiver: str, now: int, limit: int, lease: Lease | None = None
 ) -> list[OwedPush]:
     """The pushes for a receiver that may leave now, those that are due longest first.
 
-    `lease_until` (UNIX ms): nobody else gets them until then, or until their verdict.
+    `lease`: nobody else gets them until it ends, or until their verdict.
     """
-    query = _due if lease_until is None else _due.with_for_update(of=pushes, skip_locked=True)
+    query = _due if lease is None else _due.with_for_update(of=pushes, skip_locked=True)
     rows = connection.execute(query, {"receiver": receiver, "now": now, "limit": limit})
     found = [OwedPush._make(row) for row in rows]
-    if lease_until is not None and found:
+    if lease is not None and found:
         leased = update(pushes).where(pushes.c.id.in_([push.id for push in found]))
-        connection.execute(leased.values(leased_until=lease_until))
+        connection.execute(leased.values(leased_until=lease.until, leased_by=lease.cell))
     return found
 
 
-def end_leases(connection: Connection, ids: Sequence[int]) -> None:
-    """Attempts that were broken off: others may have these pushes at once."""
-    connection.execute(update(pushes).where(pushes.c.id.in_(ids)).values(leased_until=None))
+def end_leases(connection: Connection, cells: Collection[str]) -> None:
+    """These cells make no attempt any more: others may have their pushes at once."""
+    ended = update(pushes).where(pushes.c.leased_by.in_(cells))
+    connection.execute(ended.values(leased_until=None, leased_by=None))
 
 
 def save_verdicts(connection: Connection, verdicts: Sequence[Verdict]) -> None:
@@ -198,6 +206,7 @@ _save = (
         finished_at=bindparam("finished_at"),
         last_error=bindparam("last_error"),
         leased_until=None,
+        leased_by=None,
     )
 )
 

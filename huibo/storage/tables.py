@@ -346,11 +346,18 @@ pushes = Table(
     Column("attempts", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("next_at", BigInteger, nullable=False),
-    Column("leased_until", BigInteger),  # an attempt is under way, in some process
+    Column("leased_until", BigInteger),  # an attempt is under way
+    Column("leased_by", String(64)),  # in this cell
     Column("finished_at", BigInteger),
     Column("last_error", Text),
     Column("replayed_at", BigInteger),  # when an operator had it sent once more
     Index("ix_pushes_due", "state", "receiver", "next_at"),
+    Index(
+        "ix_pushes_leased",
+        "leased_by",
+        sqlite_where=text("leased_by IS NOT NULL"),
+        postgresql_where=text("leased_by IS NOT NULL"),
+    ),
     Index("ix_pushes_call", "call_id", "seq", unique=True),
     Index("ix_pushes_app", "app_id", "id"),
 )

@@ -19,6 +19,7 @@ from huibo.storage.database import Database
 from huibo.storage.outbox import (
     DELIVERED,
     PENDING,
+    Lease,
     Verdict,
     add_pushes,
     due_pushes,
@@ -125,14 +126,14 @@ async def test_a_push_that_one_attempts_is_nobody_elses(database: Database) -> N
     owed = [Push(f"c{n}", "app", "cdr", 1, "http://192.0.2.9/c", b"{}") for n in range(4)]
     await database.write(lambda connection: add_pushes(connection, owed, NOW))
     where = "http://192.0.2.9:80"
-    first = await database.write(lambda c: due_pushes(c, where, NOW, 3, lease_until=NOW + 5000))
-    rest = await database.write(lambda c: due_pushes(c, where, NOW, 9, lease_until=NOW + 5000))
+    first = await database.write(lambda c: due_pushes(c, where, NOW, 3, Lease("one", NOW + 5000)))
+    rest = await database.write(lambda c: due_pushes(c, where, NOW, 9, Lease("two", NOW + 5000)))
     assert len({push.id for push in first}) == 3
     assert {push.call_id for push in (*first, *rest)} == {"c0", "c1", "c2", "c3"}
     assert len(rest) == 1
-    assert await database.write(lambda c: due_pushes(c, where, NOW + 4999, 9, NOW + 9000)) == []
-    await database.write(lambda connection: end_leases(connection, [first[0].id]))
-    assert await database.read(lambda c: due_pushes(c, where, NOW, 9)) == [first[0]]
+    assert await database.write(lambda c: due_pushes(c, where, NOW + 4999, 9, Lease("two", NOW + 9000))) == []
+    await database.write(lambda connection: end_leases(connection, ["two"]))
+    assert await database.read(lambda c: due_pushes(c, where, NOW, 9)) == rest
     await database.write(lambda c: save_verdicts(c, [Verdict(first[1], DELIVERED, NOW)]))
     await database.write(lambda c: save_verdicts(c, [Verdict(first[2], PENDING, NOW + 100, "no")]))
     again = await database.read(lambda c: due_pushes(c, where, NOW + 5000, 9))  # and a dead one's run out
@@ -146,7 +147,7 @@ async def test_two_cells_claim_from_one_outbox_at_once(database: Database, datab
     others = [Database(database_url) for _ in range(3)]
     claims = await asyncio.gather(
         *(
-            other.write(lambda c: due_pushes(c, "http://192.0.2.9:80", NOW, 5, lease_until=NOW + 5000))
+            other.write(lambda c: due_pushes(c, "http://192.0.2.9:80", NOW, 5, Lease("one", NOW + 5000)))
             for other in others * 4
         )
     )

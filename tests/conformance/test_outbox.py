@@ -81,6 +81,7 @@ async def test_a_push_comes_back_as_it_was_owed(database: Database) -> None:
         "next_at": NOW,
         "finished_at": None,
         "leased_until": None,
+        "leased_by": None,
         "last_error": None,
         "replayed_at": None,
     }

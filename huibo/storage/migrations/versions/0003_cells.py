@@ -16,6 +16,9 @@ def upgrade() -> None:
     op.add_column("calls", sa.Column("cell", sa.String(64), nullable=False, server_default=sa.text("'main'")))
     op.create_index("ix_calls_live_cell", "calls", ["cell"], sqlite_where=_LIVE, postgresql_where=_LIVE)
     op.add_column("pushes", sa.Column("leased_until", sa.BigInteger(), nullable=True))
+    op.add_column("pushes", sa.Column("leased_by", sa.String(64), nullable=True))
+    leased = sa.text("leased_by IS NOT NULL")
+    op.create_index("ix_pushes_leased", "pushes", ["leased_by"], sqlite_where=leased, postgresql_where=leased)
     op.create_table(
         "cells",
         sa.Column("name", sa.String(64), nullable=False),
