@@ -20,6 +20,7 @@ from huibo.admission.abuse import Abuse
 from huibo.admission.admit import Admission
 from huibo.api import health, problems, v1
 from huibo.api.parts import Parts
+from huibo.cells import Cells
 from huibo.clock import Clock
 from huibo.config import Settings
 from huibo.desk import Desk
@@ -43,6 +44,7 @@ from huibo.recording.raw import RawRecordings
 from huibo.recording.retention import Retention
 from huibo.recording.store import LocalStore
 from huibo.recording.worker import Finisher
+from huibo.storage.cells import Cell
 from huibo.storage.database import Database
 from huibo.storage.migrate import migrate
 from huibo.wire import routes as wire
@@ -69,7 +71,7 @@ class Huibo:
             settings.engine, settings.calls.no_audio_s, self.clock, raw, warning, self.trunks.find
         )
         self.trunks.on_change = self.engine.know_trunks
-        self.deliverer = Deliverer(self.database, settings.push, self.clock)
+        self.deliverer = Deliverer(self.database, settings.push, self.clock, settings.cell.name)
         self.library = library_of(settings.prompts)
         notifier, store = WireNotifier(), LocalStore(settings.recording.folder)
         self.store = store
@@ -83,6 +85,7 @@ class Huibo:
                 notifier,
                 settings.http.base_url,
                 pushes_owed=self.deliverer.wake,
+                cell=settings.cell.name,
             )
         )
         self.retention = Retention(self.database, settings.recording, self.clock, raw, store)
@@ -99,9 +102,13 @@ class Huibo:
             stepped=Watch(self.database, self.trunks, self.clock, settings.trunks).on_step,
             call_over=self._call_over,
         )
-        self.live = LiveCalls(services)
-        self.admission = Admission(self.database, self.engine, self.clock, settings.calls)
-        self.desk = Desk(self.admission, self.abuse, self.live, self.database, settings.http.base_url)
+        cell = settings.cell.name
+        self.live = LiveCalls(services, cell)
+        self.cells = Cells(self.database, self.clock, settings.cell, self.live, self._about)
+        self.admission = Admission(self.database, self.engine, self.clock, settings.calls, cell)
+        self.desk = Desk(
+            self.admission, self.abuse, self.live, self.cells, self.database, settings.http.base_url
+        )
         self.http = self._http()
 
     def serve(self) -> None:
@@ -127,6 +134,7 @@ class Huibo:
             timeout_graceful_shutdown=5,
         )
         self._server = uvicorn.Server(config)
+        self.cells.enter()
         self._server.run()
         if self.failed is not None:
             raise self.failed
@@ -150,6 +158,11 @@ class Huibo:
         )
         return app
 
+    def _about(self) -> Cell:
+        """What this process tells the others of itself."""
+        url, ready = self.settings.http.base_url, self.engine.ready
+        return Cell(self.settings.cell.name, url, __version__, ready, len(self.live))
+
     def _parts(self) -> Parts:
         """What the operators' API works with."""
         settings = self.settings
@@ -159,7 +172,7 @@ class Huibo:
             engine=self.engine,
             desk=self.desk,
             admission=self.admission,
-            live=self.live,
+            about=self._about,
             trunks=self.trunks,
             pushes_owed=self.deliverer.wake,
             base_url=settings.http.base_url,
@@ -177,6 +190,7 @@ class Huibo:
         await self.trunks.refresh()  # before there is an engine: it is to have all of them at once
         await self.live.recover()
         tasks = [
+            asyncio.create_task(self.cells.run(), name="cells"),
             asyncio.create_task(self.trunks.run(), name="trunks"),
             asyncio.create_task(self.engine.run(self.live), name="engine"),
             asyncio.create_task(self.deliverer.run(), name="deliverer"),
@@ -193,6 +207,7 @@ class Huibo:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.live.close()
             await self.library.close()
+            await self.cells.close()
             await self.database.close()
 
     def _call_over(self, call: Call, state: CallState, cdr: Cdr) -> None:

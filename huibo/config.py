@@ -105,6 +105,13 @@ class EngineSettings(_Section):
     lost_after_s: PositiveFloat
 
 
+class CellSettings(_Section):
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    beat_s: PositiveFloat
+    lost_after_s: PositiveFloat
+    patience_s: PositiveFloat
+
+
 class Calls(_Section):
     dispatch_deadline_s: PositiveInt
     caller_ring_s: PositiveInt
@@ -226,6 +233,7 @@ class Settings(BaseSettings):
     database_url: str
     http: Http
     engine: EngineSettings
+    cell: CellSettings
     calls: Calls
     trunks: TrunkSettings
     abuse: AbuseSettings

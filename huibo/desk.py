@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from huibo.admission.abuse import Abuse
 from huibo.admission.admit import Admission
+from huibo.cells import Cells
 from huibo.errors import Refused
 from huibo.flow.live import LiveCalls
 from huibo.flow.state import CallState
@@ -53,12 +54,19 @@ class Desk:
     """Serves the customers of one process."""
 
     def __init__(
-        self, admission: Admission, abuse: Abuse, live: LiveCalls, database: Database, base_url: str
+        self,
+        admission: Admission,
+        abuse: Abuse,
+        live: LiveCalls,
+        cells: Cells,
+        database: Database,
+        base_url: str,
     ) -> None:
         """`base_url`: what links to recordings begin with."""
         self._admission = admission
         self._abuse = abuse
         self._live = live
+        self._cells = cells
         self._database = database
         self._base_url = base_url
 
@@ -80,7 +88,10 @@ class Desk:
 
     async def cancel(self, app_id: str, call_id: str, unless: CancelUnless) -> bool | None:
         found = await self.status(app_id, call_id)
-        return None if found is None else await self._live.cancel(call_id, unless)
+        if found is None or found[1].over:
+            return None
+        ending = await self._live.cancel(call_id, unless)
+        return await self._cells.cancel(call_id, unless) if ending is None else ending
 
     async def status(self, app_id: str, call_id: str) -> tuple[Call, CallState] | None:
         return await self._database.read(lambda connection: find_call(connection, app_id, call_id))

@@ -313,6 +313,7 @@ class Call:
     record: bool = False
     key_url: str | None = None
     recognise_ringing: bool = False
+    cell: str = "main"  # the process that carries it
 
 
 @dataclass(frozen=True, slots=True)

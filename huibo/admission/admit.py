@@ -80,8 +80,11 @@ class Examined:
 class Admission:
     """Admits requests for one process."""
 
-    def __init__(self, database: Database, engine: Engine, clock: Clock, settings: Calls) -> None:
+    def __init__(
+        self, database: Database, engine: Engine, clock: Clock, settings: Calls, cell: str = "main"
+    ) -> None:
         self._database = database
+        self._cell = cell
         self._engine = engine
         self._clock = clock
         self._settings = settings
@@ -113,13 +116,13 @@ class Admission:
 
     async def examine(self, request: CallRequest) -> Examined:
         """What `accept` would do, without doing it."""
-        return await self._database.read(lambda connection: self._examine(connection, request))
+        return await self._database.read(lambda connection: self._examine(connection, request, lock=False))
 
     def _admit(self, connection: Connection, request: CallRequest, key: IdempotencyKey | None) -> Admitted:
         now = self._clock.now_ms()
         if key is not None and (before := _seen(connection, request.app_id, key, now)):
             return before
-        examined = self._examine(connection, request)
+        examined = self._examine(connection, request, lock=True)
         if examined.refused is not None:
             raise examined.refused
         call, plan = examined.call, examined.plan
@@ -133,8 +136,8 @@ class Admission:
             remember(connection, request.app_id, key, call.call_id, now)
         return Admitted(call, state)
 
-    def _examine(self, connection: Connection, request: CallRequest) -> Examined:
-        facts = self._gather(connection, request)
+    def _examine(self, connection: Connection, request: CallRequest, lock: bool) -> Examined:
+        facts = self._gather(connection, request, lock)
         rule = ""
         try:
             for check in CHECKS:
@@ -147,12 +150,13 @@ class Admission:
             return Examined(facts, refused=refused)
         return Examined(facts, call, plan)
 
-    def _gather(self, connection: Connection, request: CallRequest) -> Facts:
+    def _gather(self, connection: Connection, request: CallRequest, lock: bool) -> Facts:
+        """`lock`: nobody else accepts a call of this app, or on a full trunk, until this one is written."""
         now = self._clock.now_ms()
         settings = self._settings
-        app = find_app(connection, request.app_id, lock=True)
+        app = find_app(connection, request.app_id, lock)
         own = app.settings if app else AppSettings()
-        trunks = tuple(list_trunks(connection))
+        trunks = tuple(list_trunks(connection, lock))
         room = {one.name: one.channels - legs_on(connection, one.name) for one in trunks if one.channels}
         last = request.last_call_id and find_call(connection, request.app_id, request.last_call_id)
         priced = own.rate_plan is not None
@@ -221,6 +225,7 @@ class Admission:
             order_id=request.order_id,
             record=request.record,
             recognise_ringing=request.recognise_ringing,
+            cell=self._cell,
         )
         return call, self._plan(facts, app.settings, caller_route, callee_route)
 

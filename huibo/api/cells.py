@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fastapi import APIRouter
 
-from huibo import __version__
 from huibo.api.parts import Viewer
 from huibo.office import health
 from huibo.office.health import CellHealth, Health
@@ -14,12 +15,7 @@ router = APIRouter(tags=["health"])
 
 @router.get("/health")
 async def show_health(office: Viewer) -> Health:
-    """This process with its Asterisk, and every trunk, as they are at this moment."""
+    """This process with its Asterisk, the other cells, and every trunk as this one sees it at this moment."""
     parts = office.parts
-    cell = CellHealth(
-        base_url=parts.base_url,
-        version=__version__,
-        engine_ready=parts.engine.ready,
-        live_calls=len(parts.live),
-    )
+    cell = CellHealth(**asdict(parts.about()), silent_ms=0)
     return await office.read(health.health, cell, parts.engine, office.now)

@@ -15,12 +15,12 @@ from sqlalchemy import Connection
 from huibo.admission.admit import Admission
 from huibo.clock import Clock
 from huibo.desk import Desk
-from huibo.flow.live import LiveCalls
 from huibo.lines.book import TrunkBook
 from huibo.office.author import Author
 from huibo.office.page import DEFAULT_LIMIT, Limit
 from huibo.office.tokens import Token
 from huibo.ports import Engine
+from huibo.storage.cells import Cell
 from huibo.storage.database import Database
 from huibo.storage.tokens import Role
 
@@ -37,7 +37,7 @@ class Parts:
     engine: Engine
     desk: Desk
     admission: Admission
-    live: LiveCalls
+    about: Callable[[], Cell]
     trunks: TrunkBook
     pushes_owed: Callable[[], None]
     base_url: str

@@ -177,6 +177,7 @@ def serve() -> None:
     from huibo.app import Huibo
     from huibo.cli.store import database, settings
     from huibo.engine.install import InstallError
+    from huibo.storage.tenure import Taken
 
     chosen = settings()
     with database():  # one that cannot be used is told in one line
@@ -184,5 +185,5 @@ def serve() -> None:
     log.configure(chosen.log)
     try:
         Huibo(chosen).serve()
-    except InstallError as error:
+    except (InstallError, Taken) as error:
         raise Failed(str(error)) from error

@@ -25,17 +25,20 @@ def health(as_json: AsJson = False) -> None:
         print_json(found)
     else:
         table(
-            ("server", "version", "engine", "live calls"),
-            [
-                (c["base_url"], c["version"], "ready" if c["engine_ready"] else "not ready", c["live_calls"])
-                for c in found["cells"]
-            ],
+            ("cell", "server", "version", "engine", "live calls", "heard of"),
+            map(_cell, found["cells"]),
         )
         table(
             ("trunk", "state", "takes calls", "reachable", "registered", "round trip", "channels", "locked"),
             map(_trunk, found["trunks"]),
         )
     raise SystemExit(0 if found["ok"] else 1)
+
+
+def _cell(cell: dict[str, Any]) -> tuple[object, ...]:
+    engine = "ready" if cell["engine_ready"] else "not ready"
+    heard = f"{cell['silent_ms'] // 1000} s ago"
+    return cell["name"], cell["base_url"], cell["version"], engine, cell["live_calls"], heard
 
 
 def _trunk(trunk: dict[str, Any]) -> tuple[object, ...]:

@@ -47,7 +47,7 @@ from huibo.flow.state import (
 )
 from huibo.model import Call, CallResult, CancelUnless, Cdr, Leg, Menu, Push
 from huibo.ports import Engine, Lines, Notifier, PromptMaker
-from huibo.storage.calls import save_step
+from huibo.storage.calls import NotOurs, save_step
 from huibo.storage.database import Database
 from huibo.storage.recordings import add_recording
 
@@ -147,17 +147,22 @@ class CallRunner:
         talk_ms = self._recorded_ms(cdr)
         at = self._services.clock.now_ms()
 
+        again = False
+
         def work(connection: Connection) -> None:
-            save_step(connection, self.call, state, owed, cdr, at)
-            if talk_ms is not None:
+            stored = save_step(connection, self.call, state, owed, cdr, at, again)
+            if stored and talk_ms is not None:
                 add_recording(connection, self.call.call_id, self.call.app_id, talk_ms, at)
 
         while True:
             try:
                 await self._services.database.write(work)
                 break
+            except NotOurs:
+                raise
             except Exception as error:
-                self._log.error("step not stored, trying again", reason=str(error))
+                self._log.error("step not stored, trying again", reason=str(error).partition("\n")[0])
+                again = True  # a commit whose answer was lost may have happened
                 await asyncio.sleep(_STORE_RETRY_S)
         if owed:
             self._services.pushes_owed()

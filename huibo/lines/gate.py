@@ -5,14 +5,17 @@ What admission has decided for a call's first trunks is not decided again here.
 
 from __future__ import annotations
 
+import asyncio
+
 from sqlalchemy import Connection
 
 from huibo.clock import Clock
 from huibo.errors import EngineError
 from huibo.lines.book import TrunkBook
-from huibo.lines.pace import Pace
+from huibo.lines.pace import LONGEST_WAIT_MS, WINDOW_MS, Pace
 from huibo.model import Trunk, TrunkState
 from huibo.ports import Engine
+from huibo.storage.cells import next_turn
 from huibo.storage.database import Database
 from huibo.storage.locks import LockKind, find_lock
 from huibo.storage.usage import legs_on
@@ -35,9 +38,21 @@ class Gate:
         if not self._engine.line(trunk).usable:
             raise EngineError(f"trunk {trunk} is unreachable")
         await self._database.read(lambda connection: self._look(connection, found))
-        if found.calls_per_second is not None:
-            pace = self._paces.setdefault(trunk, Pace())
-            await pace.turn(found.calls_per_second)
+        if found.calls_per_second is None:
+            return
+        if self._database.shared:
+            await self._shared_turn(trunk, found.calls_per_second)
+        else:
+            await self._paces.setdefault(trunk, Pace()).turn(found.calls_per_second)
+
+    async def _shared_turn(self, trunk: str, per_second: int) -> None:
+        """The turn among those of all cells."""
+        wait_ms = await self._database.write(
+            lambda connection: next_turn(connection, trunk, per_second, WINDOW_MS, LONGEST_WAIT_MS)
+        )
+        if wait_ms is None:
+            raise EngineError("too many calls wait for this trunk")
+        await asyncio.sleep(wait_ms / 1000)
 
     def _look(self, connection: Connection, trunk: Trunk) -> None:
         if find_lock(connection, LockKind.TRUNK, trunk.name, self._clock.now_ms()) is not None:

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 from huibo.errors import EngineError
 
-_WINDOW_S = 1.05  # a second, and what sending an INVITE may vary by
-_LONGEST_WAIT_S = 10.0
+WINDOW_MS = 1050  # a second, and what sending an INVITE may vary by
+LONGEST_WAIT_MS = 10_000
 
 
 def _loop_time() -> float:
@@ -32,7 +32,7 @@ class Pace:
 
     async def turn(self, per_second: int) -> None:
         """Wait for one's turn. Raises `EngineError` at once when it would be too long in coming."""
-        if self._waiting >= per_second * _LONGEST_WAIT_S:
+        if self._waiting >= per_second * LONGEST_WAIT_MS / 1000:
             raise EngineError("too many calls wait for this trunk")
         self._waiting += 1
         try:
@@ -45,7 +45,7 @@ class Pace:
 
     def _rest(self, per_second: int) -> float:
         """How long until one more may go; forgets what is out of the window."""
-        gone = self._now() - _WINDOW_S
+        gone = self._now() - WINDOW_MS / 1000
         while self._went and self._went[0] <= gone:
             self._went.popleft()
         return self._went[-per_second] - gone if len(self._went) >= per_second else 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
@@ -10,6 +12,7 @@ from huibo.model import TrunkState
 from huibo.office.errors import NotFound
 from huibo.ports import Engine
 from huibo.storage import catalog
+from huibo.storage.cells import list_cells
 from huibo.storage.locks import LockKind, find_lock
 from huibo.storage.usage import legs_on
 
@@ -39,12 +42,17 @@ class TrunkHealth(BaseModel):
 
 
 class CellHealth(BaseModel):
-    """A process with its Asterisk. `live_calls`: those that it carries."""
+    """A process with its Asterisk. `live_calls`: those that it carries.
 
+    `silent_ms`: so long ago it was heard of last; a cell that is dead is still listed.
+    """
+
+    name: str
     base_url: str
     version: str
     engine_ready: bool
     live_calls: int
+    silent_ms: int
 
 
 class Health(BaseModel):
@@ -58,7 +66,8 @@ class Health(BaseModel):
 def health(connection: Connection, cell: CellHealth, engine: Engine, now: int) -> Health:
     trunks = [_trunk(connection, trunk, engine, now) for trunk in catalog.list_trunks(connection)]
     ok = cell.engine_ready and any(trunk.usable for trunk in trunks)
-    return Health(ok=ok, cells=[cell], trunks=trunks)
+    others = [CellHealth(**asdict(one)) for one in list_cells(connection) if one.name != cell.name]
+    return Health(ok=ok, cells=[cell, *others], trunks=trunks)
 
 
 def trunk_health(connection: Connection, name: str, engine: Engine, now: int) -> TrunkHealth:

@@ -24,9 +24,11 @@ from huibo.storage.outbox import (
     PENDING,
     REPLAY_LANE,
     STATUS,
+    Lease,
     OwedPush,
     Verdict,
     due_pushes,
+    end_leases,
     save_verdicts,
     waiting,
 )
@@ -39,6 +41,7 @@ _LOOK_S = 2.0  # look at least so often: another process may have put a push bac
 _DATABASE_RETRY_S = 1.0
 _FINISH_S = 2.0  # what attempts under way get at the end
 _STORE_S = 3.0  # and what storing gets
+_LEASE_MARGIN_S = 30.0  # on top of an attempt, clocks that differ included
 
 Claim = tuple[list[OwedPush], int | None]
 Secrets = dict[str, tuple[str, ...]]  # what signs the pushes of an app
@@ -54,8 +57,9 @@ class Attempted(NamedTuple):
 class Deliverer:
     """Delivers what is owed. Raises `ValueError` when the settings name no networks."""
 
-    def __init__(self, database: Database, settings: PushSettings, clock: Clock) -> None:
+    def __init__(self, database: Database, settings: PushSettings, clock: Clock, cell: str = "main") -> None:
         self._database = database
+        self._cell = cell
         self._settings = settings
         self._clock = clock
         self._sender = Sender(settings, clock)
@@ -72,6 +76,8 @@ class Deliverer:
     async def run(self) -> None:
         """Deliver until cancelled. Attempts then under way may finish within 2 s, or stay pending."""
         async with self._sender:
+            if self._database.shared:
+                await self._end_leases()  # of the process that was this cell before
             try:
                 while True:
                     self._woken.clear()
@@ -105,15 +111,18 @@ class Deliverer:
     async def _settle_and_claim(self, over: list[Attempted]) -> tuple[Claim, Secrets]:
         """One commit for all that is over, and the look at what may leave after it, and signed by what."""
         plan, now, served = self._slots.copy(), self._clock.now_ms(), self._served
+        shared = self._database.shared
+        until = now + round((self._settings.timeout_s + _LEASE_MARGIN_S) * 1000)
+        lease = Lease(self._cell, until) if shared else None
         for verdict, answered in over:
             plan.give_back(verdict.push, answered)
 
         def work(connection: Connection) -> tuple[Claim, Secrets]:
             save_verdicts(connection, [each.verdict for each in over])
-            claimed = claim(connection, now, plan, served)
+            claimed = claim(connection, now, plan, served, lease)
             return claimed, signing(connection, {push.app_id for push in claimed[0]}, now)
 
-        return await (self._database.write(work) if over else self._database.read(work))
+        return await (self._database.write(work) if over or shared else self._database.read(work))
 
     async def _rest(self, seconds: float) -> None:
         try:
@@ -163,11 +172,21 @@ class Deliverer:
             for task in dropped:
                 task.cancel()
             await asyncio.gather(*dropped, return_exceptions=True)
+            if dropped and self._database.shared:
+                await self._end_leases()
             if dropped:
                 log.info("push attempts dropped, their pushes stay pending", count=len(dropped))
 
+    async def _end_leases(self) -> None:
+        """Let others have what this process will not deliver any more."""
+        try:
+            async with asyncio.timeout(_STORE_S):
+                await self._database.write(lambda connection: end_leases(connection, [self._cell]))
+        except Exception as error:
+            log.error("leases not ended, they run out", reason=_first_line(error))
 
-def claim(connection: Connection, now: int, slots: Slots, after: str) -> Claim:
+
+def claim(connection: Connection, now: int, slots: Slots, after: str, lease: Lease | None = None) -> Claim:
     """The pushes to attempt now, and when (UNIX ms) the next one becomes due. A unit of work.
 
     Takes the slots from `slots`. Receivers get their turns one after the other, beginning behind `after`,
@@ -181,7 +200,7 @@ def claim(connection: Connection, now: int, slots: Slots, after: str) -> Claim:
     for name in sorted(turns, key=lambda name: bool(slots.under_way(name))):
         if room := slots.room(name):
             busy = slots.under_way(name)
-            due = due_pushes(connection, name, now, room + len(busy))
+            due = due_pushes(connection, name, now, room + len(busy), lease)
             for push in [push for push in due if push.id not in busy][:room]:
                 slots.take(push)
                 claimed.append(push)

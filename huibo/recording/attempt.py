@@ -52,7 +52,7 @@ class Means:
     """What recordings are finished with.
 
     `base_url`: what download links begin with. `pushes_owed`: tells the deliverer that there is something to
-    do. `hold_s`: so long after the death of a process its recordings fall to another.
+    do. `cell`: whose recordings. `hold_s`: so long after a process died its recordings are due again.
     """
 
     database: Database
@@ -63,6 +63,7 @@ class Means:
     notifier: Notifier
     base_url: str
     pushes_owed: Callable[[], None]
+    cell: str = "main"
     helpers: Helpers = field(default_factory=Helpers)
     hold_s: float = 30.0
 

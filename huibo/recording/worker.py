@@ -60,7 +60,8 @@ class Finisher:
         now, until = means.clock.now_ms(), means.hold_until()
 
         def work(connection: Connection) -> tuple[list[Held], int | None]:
-            return due_recordings(connection, now, until, room), next_due(connection, now)
+            due = due_recordings(connection, now, until, room, means.cell)
+            return due, next_due(connection, now, means.cell)
 
         try:
             due, next_at = await means.database.write(work)

@@ -23,7 +23,7 @@ _state_json = TypeAdapter(CallState)
 
 _save = (
     update(calls)
-    .where(calls.c.call_id == bindparam("id"))
+    .where(calls.c.call_id == bindparam("id"), calls.c.cell == bindparam("of_cell"))
     .values(
         state=bindparam("state"),
         ended_at=bindparam("ended_at"),
@@ -31,6 +31,15 @@ _save = (
         callee_trunk=bindparam("callee_on"),
     )
 )
+
+
+_stored = select(calls.c.state).where(
+    calls.c.call_id == bindparam("id"), calls.c.cell == bindparam("of_cell")
+)
+
+
+class NotOurs(Exception):
+    """The call has been taken over by another cell: whoever gets this must let go of it."""
 
 
 def add_call(connection: Connection, call: Call, state: CallState) -> None:
@@ -41,29 +50,55 @@ def add_call(connection: Connection, call: Call, state: CallState) -> None:
 
 
 def save_step(
-    connection: Connection, call: Call, state: CallState, owed: Sequence[Push], cdr: Cdr | None, at: int
-) -> None:
-    """Write the state after a step, the pushes that it owes and, with the last, the CDR and the charge."""
+    connection: Connection,
+    call: Call,
+    state: CallState,
+    owed: Sequence[Push],
+    cdr: Cdr | None,
+    at: int,
+    again: bool = False,
+) -> bool:
+    """Write the state after a step, the pushes that it owes and, with the last, the CDR and the charge.
+
+    `again`: an earlier try may have been committed without our hearing of it; then there is nothing left to
+    do, which False says. Raises `NotOurs`.
+    """
+    dumped = _dump(state)
+    if again and connection.scalar(_stored, {"id": call.call_id, "of_cell": call.cell}) == dumped:
+        return False
     values = {
         "id": call.call_id,
-        "state": _dump(state),
+        "of_cell": call.cell,
+        "state": dumped,
         "ended_at": state.ended_at,
         "caller_on": state.trunk(Leg.CALLER) or call.caller_trunk,
         "callee_on": state.trunk(Leg.CALLEE) or call.callee_trunk,
     }
-    connection.execute(_save, values)
+    if connection.execute(_save, values).rowcount == 0:
+        raise NotOurs(call.call_id)
     if cdr is not None:
         connection.execute(insert(cdrs), _cdr_row(call, cdr))
         budget = state.plan.budget
         if budget is not None:
             settle(connection, call.app_id, call.call_id, budget.hold or 0, cdr.charge, at)
     add_pushes(connection, owed, at)
+    return True
 
 
-def unfinished(connection: Connection) -> list[tuple[Call, CallState]]:
-    """All calls that have no end yet, the oldest first."""
-    query = select(calls).where(calls.c.ended_at.is_(None)).order_by(calls.c.accepted_at)
+def unfinished(connection: Connection, cell: str = "main") -> list[tuple[Call, CallState]]:
+    """All calls of a cell that have no end yet, the oldest first."""
+    query = (
+        select(calls).where(calls.c.ended_at.is_(None), calls.c.cell == cell).order_by(calls.c.accepted_at)
+    )
     return [(call_of(row), state_of(row)) for row in connection.execute(query).mappings()]
+
+
+def unfinished_ids(connection: Connection, cell: str, before: int) -> list[str]:
+    """The ids of the calls of a cell that were accepted before (UNIX ms) and have no end yet."""
+    query = select(calls.c.call_id).where(
+        calls.c.ended_at.is_(None), calls.c.cell == cell, calls.c.accepted_at < before
+    )
+    return list(connection.scalars(query))
 
 
 def find_call(connection: Connection, app_id: str, call_id: str) -> tuple[Call, CallState] | None:

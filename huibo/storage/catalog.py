@@ -110,9 +110,16 @@ def find_trunk(connection: Connection, name: str) -> Trunk | None:
     return _trunk_of(row) if row else None
 
 
-def list_trunks(connection: Connection) -> list[Trunk]:
-    """All trunks, the one to be tried first in front."""
-    return [_trunk_of(row) for row in connection.execute(_all_trunks).mappings()]
+def list_trunks(connection: Connection, lock: bool = False) -> list[Trunk]:
+    """All trunks, the one to be tried first in front.
+
+    `lock`: where channels are counted, nobody else counts them until the transaction ends.
+    """
+    found = [_trunk_of(row) for row in connection.execute(_all_trunks).mappings()]
+    if lock and any(trunk.channels for trunk in found):
+        counted = select(trunks.c.name).order_by(trunks.c.name).with_for_update()
+        connection.execute(counted.where(trunks.c.name.in_([one.name for one in found if one.channels])))
+    return found
 
 
 def remove_trunk(connection: Connection, name: str) -> bool:

@@ -46,6 +46,11 @@ class Database:
         self._thread = threading.Thread(target=self._write_loop, name="huibo-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def shared(self) -> bool:
+        """Other processes may work on it, too."""
+        return self.engine.dialect.name != "sqlite"
+
     async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction and return its result once that is committed.
 

@@ -8,7 +8,7 @@ and nowhere else; two processes on one outbox would need leases.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -47,6 +47,13 @@ class OwedPush(NamedTuple):
     body: bytes
     attempts: int
     replayed_at: int | None = None  # which is how a verdict knows that it comes too late
+
+
+class Lease(NamedTuple):
+    """By whom pushes are attempted, and until when (UNIX ms) they are nobody else's."""
+
+    cell: str
+    until: int
 
 
 class Waiting(NamedTuple):
@@ -92,10 +99,26 @@ def waiting(connection: Connection, now: int) -> list[Waiting]:
     return [Waiting._make(row) for row in connection.execute(_waiting, {"now": now})]
 
 
-def due_pushes(connection: Connection, receiver: str, now: int, limit: int) -> list[OwedPush]:
-    """The pushes for a receiver that may leave now, those that are due longest first."""
-    rows = connection.execute(_due, {"receiver": receiver, "now": now, "limit": limit})
-    return [OwedPush._make(row) for row in rows]
+def due_pushes(
+    connection: Connection, receiver: str, now: int, limit: int, lease: Lease | None = None
+) -> list[OwedPush]:
+    """The pushes for a receiver that may leave now, those that are due longest first.
+
+    `lease`: nobody else gets them until it ends, or until their verdict.
+    """
+    query = _due if lease is None else _due.with_for_update(of=pushes, skip_locked=True)
+    rows = connection.execute(query, {"receiver": receiver, "now": now, "limit": limit})
+    found = [OwedPush._make(row) for row in rows]
+    if lease is not None and found:
+        leased = update(pushes).where(pushes.c.id.in_([push.id for push in found]))
+        connection.execute(leased.values(leased_until=lease.until, leased_by=lease.cell))
+    return found
+
+
+def end_leases(connection: Connection, cells: Collection[str]) -> None:
+    """These cells make no attempt any more: others may have their pushes at once."""
+    ended = update(pushes).where(pushes.c.leased_by.in_(cells))
+    connection.execute(ended.values(leased_until=None, leased_by=None))
 
 
 def save_verdicts(connection: Connection, verdicts: Sequence[Verdict]) -> None:
@@ -148,6 +171,7 @@ def _select_due() -> Select[tuple[object, ...]]:
             pushes.c.state == PENDING,
             pushes.c.receiver == bindparam("receiver"),
             pushes.c.next_at <= bindparam("now"),
+            or_(pushes.c.leased_until.is_(None), pushes.c.leased_until <= bindparam("now")),
             ~blocked,
         )
         .order_by(pushes.c.next_at, pushes.c.id)
@@ -181,6 +205,8 @@ _save = (
         next_at=bindparam("next_at"),
         finished_at=bindparam("finished_at"),
         last_error=bindparam("last_error"),
+        leased_until=None,
+        leased_by=None,
     )
 )
 

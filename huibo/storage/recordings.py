@@ -68,14 +68,20 @@ def add_recording(connection: Connection, call_id: str, app_id: str, talk_ms: in
     connection.execute(insert(recordings), row)
 
 
-def due_recordings(connection: Connection, now: int, until: int, limit: int) -> list[Held]:
-    """Take hold, until then, of recordings that are due; those that have waited longest first."""
+def due_recordings(
+    connection: Connection, now: int, until: int, limit: int, cell: str = "main"
+) -> list[Held]:
+    """Take hold, until then, of recordings that are due; those that have waited longest first.
+
+    Only of calls of this cell: what its Asterisk wrote is nowhere else.
+    """
     due = (
         select(recordings.c.call_id)
-        .where(recordings.c.state == PENDING, recordings.c.next_at <= now)
+        .join(calls, calls.c.call_id == recordings.c.call_id)
+        .where(recordings.c.state == PENDING, recordings.c.next_at <= now, calls.c.cell == cell)
         .order_by(recordings.c.next_at)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=recordings, skip_locked=True)
     )
     taken = (
         update(recordings)
@@ -86,9 +92,10 @@ def due_recordings(connection: Connection, now: int, until: int, limit: int) -> 
     return [Held._make(row) for row in connection.execute(taken)]
 
 
-def next_due(connection: Connection, now: int) -> int | None:
+def next_due(connection: Connection, now: int, cell: str = "main") -> int | None:
     """When (UNIX ms) the next recording falls due after now, a holder's death included."""
-    soonest = select(func.min(recordings.c.next_at))
+    joined = recordings.join(calls, calls.c.call_id == recordings.c.call_id)
+    soonest = select(func.min(recordings.c.next_at)).select_from(joined).where(calls.c.cell == cell)
     at: int | None = connection.scalar(
         soonest.where(recordings.c.state == PENDING, recordings.c.next_at > now)
     )

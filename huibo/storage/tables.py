@@ -118,6 +118,7 @@ calls = Table(
     Column("recognise_ringing", Boolean, nullable=False),
     Column("state", Text, nullable=False),  # CallState as JSON
     Column("ended_at", BigInteger),
+    Column("cell", String(64), nullable=False, server_default=text("'main'")),  # who carries it
     Index("ix_calls_app_accepted", "app_id", "accepted_at"),
     Index("ix_calls_callee_accepted", "callee", "accepted_at"),
     Index("ix_calls_caller_accepted", "caller", "accepted_at"),
@@ -126,6 +127,7 @@ calls = Table(
     _given_index("ix_calls_order_id", "order_id"),
     _live_index("ix_calls_unfinished", "accepted_at"),
     _live_index("ix_calls_live_app", "app_id"),
+    _live_index("ix_calls_live_cell", "cell"),
     _live_index("ix_calls_live_caller_trunk", "caller_trunk"),
     _live_index("ix_calls_live_callee_trunk", "callee_trunk"),
 )
@@ -178,6 +180,37 @@ recordings = Table(
     Column("duration_ms", Integer),
     Index("ix_recordings_due", "state", "next_at"),
     Index("ix_recordings_expiry", "state", "expires_at"),
+)
+
+cells = Table(
+    "cells",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("base_url", Text, nullable=False),
+    Column("version", String(20), nullable=False),
+    Column("engine_ready", Boolean, nullable=False),
+    Column("live_calls", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),  # by the database's clock: those of machines differ
+)
+
+wishes = Table(
+    "wishes",  # what one cell is asked to do by another
+    metadata,
+    Column("id", _BIG_KEY, primary_key=True, autoincrement=True),
+    Column("cell", String(64), nullable=False),
+    Column("call_id", String(64), nullable=False),
+    Column("unless", String(20), nullable=False),  # CancelUnless
+    Column("created_at", BigInteger, nullable=False),
+    Column("answer", String(10)),  # ending, kept, over; NULL while nobody has looked
+    Index("ix_wishes_cell", "cell"),
+)
+
+trunk_turns = Table(
+    "trunk_turns",  # when INVITEs over a trunk may leave, where several cells share its limit
+    metadata,
+    Column("trunk", String(40), primary_key=True),
+    Column("slots", JSON, nullable=False),  # UNIX ms by the database's clock, the newest last
 )
 
 accounts = Table(
@@ -313,10 +346,18 @@ pushes = Table(
     Column("attempts", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("next_at", BigInteger, nullable=False),
+    Column("leased_until", BigInteger),  # an attempt is under way
+    Column("leased_by", String(64)),  # in this cell
     Column("finished_at", BigInteger),
     Column("last_error", Text),
     Column("replayed_at", BigInteger),  # when an operator had it sent once more
     Index("ix_pushes_due", "state", "receiver", "next_at"),
+    Index(
+        "ix_pushes_leased",
+        "leased_by",
+        sqlite_where=text("leased_by IS NOT NULL"),
+        postgresql_where=text("leased_by IS NOT NULL"),
+    ),
     Index("ix_pushes_call", "call_id", "seq", unique=True),
     Index("ix_pushes_app", "app_id", "id"),
 )

@@ -76,7 +76,7 @@ any_plan = any_instance(
     callee_ring_s=st.integers(1, 60),
     max_talk_s=st.integers(60, 3600),
 )
-any_call = any_instance(Call)
+any_call = any_instance(Call, cell=st.just("main"))
 LEG_EVENTS = LegEvent.__subclasses__()
 any_event = st.one_of(
     *(any_instance(kind) for kind in LEG_EVENTS),

@@ -80,6 +80,8 @@ async def test_a_push_comes_back_as_it_was_owed(database: Database) -> None:
         "created_at": NOW,
         "next_at": NOW,
         "finished_at": None,
+        "leased_until": None,
+        "leased_by": None,
         "last_error": None,
         "replayed_at": None,
     }
