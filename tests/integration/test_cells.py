@@ -50,7 +50,7 @@ async def cells(
 
 
 def hung_up(number: str, *stacks: Stack) -> bool:
-    """Whether that phone's call is over, on whichever carrier it was: both cells use the trunk entered last."""
+    """Whether that phone's call is over, on either carrier: both cells use the trunk entered last."""
     events = [event for stack in stacks for event in journal.read(stack.carrier.calls_log)]
     return any(event.number == number and event.event is PhoneMoment.HUNG_UP for event in events)
 
