@@ -202,7 +202,7 @@ def _leg_event(turn: Turn, event: LegEvent) -> None:
                 turn.stop_ringback()
         case LegAnswered() if record.answered_at is None:
             _answered(turn, leg, event.at)
-        case PlayEnded() if leg is Leg.CALLER:
+        case PlayEnded() if leg is Leg.CALLER and record.answered_at is not None:
             menu.on_play_ended(turn, event)
         case KeyPressed() if leg is Leg.CALLER and record.answered_at is not None:
             menu.on_key(turn, event)

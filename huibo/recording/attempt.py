@@ -118,7 +118,8 @@ class Attempt:
             unclosed=held.attempts >= len(settings.retry_s),  # nobody will close them any more
         )
         try:
-            self._into.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (settings.folder, self._into.parent):  # a mode is not for the parents made with it
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise not_written(error) from error
         limit_s = settings.time_limit_s + held.talk_ms / 1000 * _SHARE

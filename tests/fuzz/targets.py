@@ -180,8 +180,9 @@ def machine(data: bytes) -> None:
             break
         _happens(source, story)
     for leg in Leg:  # whoever waits for a line gets an answer
-        while (trunk := story.state.trunk(leg)) and story.state.leg(leg).waiting:
-            story.take(LineBusy(leg, trunk, story.now))
+        for _ in range(len(plan.route(leg))):
+            if not story.state.over and (trunk := story.state.trunk(leg)) and story.state.leg(leg).waiting:
+                story.take(LineBusy(leg, trunk, story.now))
     for name in _invariants():
         getattr(judge, name)()
     judge.teardown()
@@ -232,7 +233,7 @@ _HTTP = load(DEFAULTS).http
 _CONNECTIONS = Connections(_HTTP)
 
 
-async def _nobody(*_: object) -> None: ...
+async def _nobody(_scope: object, _receive: object, _send: object) -> None: ...
 
 
 _CONFIG = uvicorn.Config(app=_nobody, http=limited(_CONNECTIONS), ws="none", log_config=None)

@@ -208,6 +208,7 @@ def test_whoever_is_excepted_needs_it(module: str) -> None:
         ("engine", "wire api push storage flow admission"),
         ("push", "wire api engine flow admission"),
         ("wire", "storage engine push stack sandbox"),
+        ("http", "wire api storage engine flow admission push"),
         ("sandbox", "wire storage flow admission push"),
         ("office", "wire api cli desk app engine"),
         ("api", "engine prompts sandbox stack cli app"),

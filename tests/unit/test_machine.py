@@ -347,6 +347,12 @@ def test_nobody_is_dialled_before_the_prompts_are_there() -> None:
     assert story.take(PromptsReady(story.now, PROMPTS)) == [DialCaller("t", 60, 60 + longest + 60 + 1800 + 2)]
 
 
+def test_the_end_of_a_play_that_never_began_means_nothing_before_the_answer() -> None:
+    story = Story(MENU_PLAN).start()
+    story.take(PromptsReady(story.now, PROMPTS))
+    assert story.leg(PlayEnded, A, turn=0) == []
+
+
 def test_prompts_that_cannot_be_made_end_the_call_before_it_is_dialled() -> None:
     story = Story(MENU_PLAN).start()
     story.take(PromptsFailed(story.now))
