@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from huibo.clock import Clock
+from huibo.config import load
+from huibo.engine.ari.adapter import AriEngine, EngineListener
 from huibo.engine.ari.channels import Translator, channel_of, leg_of, play_of
 from huibo.engine.events import (
     KeyPressed,
@@ -18,6 +23,7 @@ from huibo.engine.events import (
     PlayEnded,
 )
 from huibo.model import EndReason, Leg
+from huibo.recording.raw import RawRecordings
 
 CALL = "12-251122-0123456789abcdef0123456789abcdef"
 A, B = Leg.CALLER, Leg.CALLEE
@@ -215,3 +221,26 @@ def test_what_was_kept_of_a_channel_goes_with_it() -> None:
 )
 def test_what_is_not_about_a_legs_life_means_nothing(event: Event) -> None:
     assert tell(event) == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "ChannelDestroyed"},
+        {"type": "ChannelDtmfReceived", "channel": {"id": channel_of(CALL, A)}},
+        {"type": "PlaybackFinished", "playback": None},
+        {"type": "Dial", "peer": {"id": 7}, "dialstatus": ""},
+        {},
+    ],
+)
+async def test_an_event_that_is_not_as_it_should_be_is_passed_over(tmp_path: Path, event: Event) -> None:
+    async def no_trunk(_name: str) -> None:
+        return None
+
+    settings, raw = load().engine, RawRecordings(tmp_path)
+    engine = AriEngine(settings, 60, Clock(), raw, tmp_path / "tone.wav", no_trunk)
+    told: list[LegEvent] = []
+    engine._listener = cast(EngineListener, SimpleNamespace(on_leg_event=told.append))
+    engine._take(event)
+    engine._take(on("ChannelStateChange", A, "Up"))  # and the next one counts
+    assert told == [LegAnswered(CALL, A, told[0].at)]

@@ -202,9 +202,15 @@ class AriEngine:
                 await self._client.disconnect()
 
     def _take(self, event: dict[str, Any]) -> None:
-        self._trunks.take(event)
-        self._dialler.take(event)
-        for leg_event in self._translator.take(event, self._clock.now_ms()):
+        try:
+            self._trunks.take(event)
+            self._dialler.take(event)
+            leg_events = self._translator.take(event, self._clock.now_ms())
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            # one event that is not as it should be must not cost the connection, and with it every call
+            log.error("event not understood", type=str(event.get("type")), reason=repr(error))
+            return
+        for leg_event in leg_events:
             if self._listener is not None:
                 self._listener.on_leg_event(leg_event)
 
