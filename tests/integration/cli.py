@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
@@ -34,8 +35,13 @@ async def start(stack: Stack | None, *argv: str, **settings: str) -> Process:
     if stack is not None:
         env["HUIBO_CONFIG"] = str(stack.settings_file)
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "huibo", *argv, env=env, stdout=PIPE, stderr=PIPE
+        *(sys.executable, "-m", "huibo", *argv), env=env, stdout=PIPE, stderr=PIPE, preexec_fn=_heed_ctrl_c
     )
+
+
+def _heed_ctrl_c() -> None:
+    """Whoever starts the tests in the background of a shell has it ignored, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def huibo(stack: Stack | None, *argv: str, **settings: str) -> Done:

@@ -76,12 +76,17 @@ async def test_a_call_that_comes_to_nothing_is_no_success(stack: Stack) -> None:
 async def test_who_stops_following_leaves_the_call_alone(stack: Stack) -> None:
     process = await start(stack, "call", "13800001300", "13900001300", "--app", "demo")
     assert process.stdout is not None
-    async with asyncio.timeout(PATIENCE_S):
-        call_id = (await process.stdout.readline()).decode().strip().removeprefix("call ")
-        while "callee  answered" not in (await process.stdout.readline()).decode():
-            assert process.returncode is None
-        process.send_signal(signal.SIGINT)
-        _, err = await process.communicate()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            call_id = (await process.stdout.readline()).decode().strip().removeprefix("call ")
+            while "callee  answered" not in (await process.stdout.readline()).decode():
+                assert process.returncode is None
+            process.send_signal(signal.SIGINT)
+            _, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
     assert process.returncode == 1
     assert err.decode() == f"not followed any longer; the call goes on: `huibo calls {call_id}` shows it\n"
     shown = (await huibo(stack, "calls", call_id, "--json")).json
