@@ -22,6 +22,7 @@ from test_pushes import CALL, TALKED
 from huibo import __version__
 from huibo.admission.abuse import Abuse
 from huibo.admission.admit import Admission
+from huibo.cells import Cells
 from huibo.clock import Clock
 from huibo.config import load
 from huibo.desk import Desk
@@ -32,6 +33,7 @@ from huibo.flow.state import CallState, Plan
 from huibo.model import App, CallRecord, CancelUnless, DisplayNumber, EndReason, Leg, Moment, Report, Trunk
 from huibo.ports import Engine, LineHealth, PromptMaker
 from huibo.storage import catalog
+from huibo.storage.cells import Cell
 from huibo.storage.database import Database
 from huibo.storage.migrate import migrate
 from huibo.wire import body, fields, menu, openapi_fields, pushes, queries, tencent
@@ -313,7 +315,9 @@ class Running:
         admission = Admission(self.database, cast(Engine, engine), clock, settings.calls)
         forbearing = settings.abuse.model_copy(update={"refusals": 0, "unanswered": 0})
         abuse = Abuse(self.database, clock, forbearing)
-        desk = Desk(admission, abuse, self.live, self.database, "http://huibo.example")
+        about = Cell("main", "http://huibo.example", __version__, engine_ready=True, live_calls=0)
+        cells = Cells(self.database, clock, settings.cell, self.live, lambda: about)
+        desk = Desk(admission, abuse, self.live, cells, self.database, "http://huibo.example")
         self.http = FastAPI(lifespan=self._lifespan, openapi_url=None)
         self.http.routes.extend(make_routes(desk, max_body_bytes=65536, max_talk_min=1440, body_timeout_s=10))
 
