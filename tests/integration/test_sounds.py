@@ -26,10 +26,10 @@ async def heard_by(stack: Stack, number: str) -> set[int]:
 
 async def test_what_an_app_lets_its_callers_hear_before_the_answer(own: StartStack) -> None:
     stack, customer = await own()
-    for sound in ("all", "none", "fail"):
+    for index, sound in enumerate(("all", "none", "fail")):
         await huibo(stack, "app", "add", sound)
         await huibo(stack, "app", "set", sound, f"ring-sound={sound}", "callee-ring-s=9")
-        await huibo(stack, "number", "add", "02131264133", "--app", sound)
+        await huibo(stack, "number", "add", f"0213126410{index}", "--app", sound)
     heard = {}
     for index, sound in enumerate(("all", "none", "fail")):
         for phone in ("08", "03"):  # 183 with an announcement, and no 180; 180 for 5 s
