@@ -70,6 +70,15 @@ def customer(shared: tuple[Stack, Customer]) -> Customer:
     return shared[1]
 
 
+@pytest.fixture(scope="module")
+async def alone(
+    start_stack: Callable[[AsyncExitStack], StartStack],
+) -> AsyncIterator[tuple[Stack, Customer]]:
+    """One stack for the tests of a file that look at all that there is in it."""
+    async with AsyncExitStack() as exits:
+        yield await start_stack(exits)()
+
+
 @pytest.fixture
 async def own(start_stack: Callable[[AsyncExitStack], StartStack]) -> AsyncIterator[StartStack]:
     """Starts stacks for this test alone: it may kill their parts."""

@@ -108,7 +108,7 @@ async def test_health_is_that_of_the_running_server(stack: Stack) -> None:
     assert stack.base_url in done.out
     found = (await huibo(stack, "health", "--json")).json
     assert found["ok"] is True
-    assert [trunk["name"] for trunk in found["trunks"]] == ["sandbox"]
+    assert "sandbox" in [trunk["name"] for trunk in found["trunks"]]  # others may have been entered meanwhile
 
 
 async def test_tokens_for_it_are_of_minutes_and_no_more_than_needed(stack: Stack) -> None:

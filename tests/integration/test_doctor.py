@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from socket import SOCK_STREAM
 
+import pytest
+
 from huibo import config
 from huibo.engine.install.instance import Instance
 from huibo.stack import ports
 from huibo.stack.stack import Stack
 from tests.integration.cli import Done, huibo
 from tests.integration.conftest import StartStack
-from tests.integration.customer import PATIENCE_S
+from tests.integration.customer import PATIENCE_S, Customer
 
 Finding = tuple[str, str, str, str]
 
@@ -23,6 +25,11 @@ def findings(done: Done) -> list[Finding]:
     found = done.json
     assert found["ok"] is (done.code == 0)
     return [(one["level"], one["topic"], one["text"], one["hint"]) for one in found["findings"]]
+
+
+@pytest.fixture(scope="module")
+def stack(alone: tuple[Stack, Customer]) -> Stack:
+    return alone[0]
 
 
 async def bad(stack: Stack, **settings: str) -> list[Finding]:

@@ -82,6 +82,16 @@ SCENARIOS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def stack(alone: tuple[Stack, Customer]) -> Stack:
+    return alone[0]
+
+
+@pytest.fixture(scope="module")
+def customer(alone: tuple[Stack, Customer]) -> Customer:
+    return alone[1]
+
+
 def numbers_of(scenario: Scenario) -> tuple[str, str]:
     """Numbers that no other scenario uses; every third callee is a landline."""
     index = SCENARIOS.index(scenario)
