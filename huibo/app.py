@@ -188,6 +188,7 @@ class Huibo:
         await asyncio.to_thread(migrate, self.database.engine)
         await self.library.start()
         await self.trunks.refresh()  # before there is an engine: it is to have all of them at once
+        await self.cells.inherit()
         await self.live.recover()
         tasks = [
             asyncio.create_task(self.cells.run(), name="cells"),

@@ -53,6 +53,12 @@ class Cells:
         """Be this cell. Raises `Taken` when another process is."""
         self._tenure.take(self._settings.patience_s)
 
+    async def inherit(self) -> None:
+        """Before calls are taken up: where there can be no other process, all of them are this one's."""
+        if not self._database.shared:
+            name = self._settings.name
+            await self._database.write(lambda connection: cells.inherit(connection, name))
+
     async def run(self) -> None:
         """Until cancelled. Raises `Taken` when another process became this cell meanwhile."""
         beats = 0.0

@@ -25,7 +25,8 @@ from huibo.flow.state import CallState
 from huibo.model import Call, CancelUnless
 from huibo.storage.calls import call_of, state_of
 from huibo.storage.outbox import end_leases
-from huibo.storage.tables import calls, cells, trunk_turns, wishes
+from huibo.storage.recordings import PENDING
+from huibo.storage.tables import calls, cells, recordings, trunk_turns, wishes
 
 _silent = select(cells.c.name).where(cells.c.seen_at < bindparam("before"))
 
@@ -91,9 +92,14 @@ def list_cells(connection: Connection) -> list[SeenCell]:
     return [_seen(row, now) for row in rows]
 
 
-def forget(connection: Connection, name: str) -> bool:
-    """A cell that will not come back."""
-    return connection.execute(delete(cells).where(cells.c.name == name)).rowcount > 0
+def inherit(connection: Connection, name: str) -> None:
+    """Make all that is not over a cell's own: for a database that only one process can be at.
+
+    It may have had another name before; its calls, and recordings to be finished, are no less its own.
+    """
+    unfinished = select(recordings.c.call_id).where(recordings.c.state == PENDING)
+    owed = calls.c.ended_at.is_(None) | calls.c.call_id.in_(unfinished)
+    connection.execute(update(calls).where(calls.c.cell != name, owed).values(cell=name))
 
 
 def take_over(connection: Connection, by: str, silent_ms: int, limit: int) -> list[tuple[Call, CallState]]:

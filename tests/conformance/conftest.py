@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 from sqlalchemy import make_url
 
 from huibo.storage.database import Database
@@ -25,7 +26,7 @@ def postgres() -> Iterator[Callable[[], str]]:
         def make() -> str:
             name = next(_fresh)
             with psycopg.connect(server, autocommit=True) as connection:
-                connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
             url = make_url(server.replace("postgresql://", "postgresql+psycopg://", 1))
             return url.set(database=name).render_as_string(hide_password=False)
 

@@ -27,6 +27,7 @@ from huibo.storage.outbox import (
     save_verdicts,
     waiting,
 )
+from huibo.storage.recordings import add_recording, due_recordings
 from huibo.storage.tenure import Taken, Tenure
 from tests.conformance.test_calls import ACCEPTED, PLAN, call_of, fresh_id
 
@@ -45,8 +46,6 @@ async def test_a_cell_lives_while_it_says_so(database: Database) -> None:
     assert 0 <= one.silent_ms <= two.silent_ms < 60_000
     await database.write(lambda c: c.execute(text("UPDATE cells SET seen_at = seen_at - 100000")))
     assert (await database.read(cells.list_cells))[0].silent_ms >= 100_000
-    assert await database.write(lambda connection: cells.forget(connection, "one"))
-    assert not await database.write(lambda connection: cells.forget(connection, "one"))
 
 
 async def carried(database: Database, cell: str) -> str:
@@ -75,6 +74,23 @@ async def test_only_the_calls_of_silent_cells_are_taken_over_and_only_once(datab
     assert {call.call_id for call, _ in found} == {mine, dead, unknown}
     assert await database.read(lambda c: cells.carrier_of(c, living)) == "two"
     assert await database.read(lambda c: cells.carrier_of(c, "nonsense")) is None
+
+
+async def test_a_renamed_cell_keeps_what_is_not_over(database: Database) -> None:
+    live, over, recorded = [await carried(database, "old") for _ in range(3)]
+    for call_id in (over, recorded):
+        await database.write(
+            lambda c, call_id=call_id: c.execute(
+                text("UPDATE calls SET ended_at = 5 WHERE call_id = :id"), {"id": call_id}
+            )
+        )
+    await database.write(lambda connection: add_recording(connection, recorded, "app", 1000, NOW))
+    await database.write(lambda connection: cells.inherit(connection, "new"))
+    found = await database.read(lambda connection: unfinished(connection, "new"))
+    assert [call.call_id for call, _ in found] == [live]
+    assert await database.write(lambda c: due_recordings(c, NOW, NOW + 1, 9, "old")) == []
+    (due,) = await database.write(lambda c: due_recordings(c, NOW, NOW + 1, 9, "new"))
+    assert due.call_id == recorded
 
 
 async def test_whoever_has_lost_a_call_can_store_nothing_of_it(database: Database) -> None:

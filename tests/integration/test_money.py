@@ -13,6 +13,8 @@ from huibo import config
 from huibo.clock import Clock
 from huibo.model import App, AppSettings
 from huibo.rating import Rate
+from huibo.sandbox import journal
+from huibo.sandbox.journal import PhoneMoment
 from huibo.stack.stack import Stack
 from huibo.storage import accounts, catalog, locks, rates
 from huibo.storage.accounts import Account, Entry, EntryKind
@@ -92,7 +94,10 @@ async def test_a_hold_is_kept_and_settled_once_though_the_control_plane_dies(own
         kill(stack.control_child.pid)
         await stack.control_child.process.wait()
         assert money.account == Account("robust", 16, held=16)
-        await asyncio.sleep(12)  # the engine itself ends the call meanwhile: that is a span of time
+        async with asyncio.timeout(PATIENCE_S):  # the engine itself ends the call meanwhile
+            async for event in journal.follow(stack.carrier.calls_log):
+                if event.number == "13800001400" and event.event is PhoneMoment.HUNG_UP:
+                    break
         await stack.control_child.start()
         await customer.until_ready()
         await call.cdr()
