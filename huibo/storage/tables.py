@@ -192,6 +192,7 @@ cells = Table(
     Column("live_calls", Integer, nullable=False),
     Column("started_at", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),  # by the database's clock: those of machines differ
+    Column("draining", Boolean, nullable=False, server_default=text("false")),  # it is to take no more calls
 )
 
 wishes = Table(
