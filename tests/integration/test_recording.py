@@ -28,13 +28,11 @@ class Scenario:
     caller: str
     callee: str
     talk_s: float
-    fields: tuple[tuple[str, str], ...] = ()
 
 
 SCENARIOS = [
     Scenario("callee-hangs-up", "00", "01", 5),
     Scenario("caller-hangs-up", "02", "00", 13),
-    Scenario("a-minute", "00", "00", 60, (("maxAllowTime", "1"),)),
     Scenario("cancelled", "00", "00", 3),
     Scenario("with-ringing", "02", "03", 8),  # what came before the talk is not in it
 ]
@@ -48,7 +46,7 @@ def numbers_of(scenario: Scenario) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 async def placed(customer: Customer) -> dict[str, Placed]:
     async def place(scenario: Scenario) -> Placed:
-        call = await customer.call(*numbers_of(scenario), record="1", **dict(scenario.fields))
+        call = await customer.call(*numbers_of(scenario), record="1")
         if scenario.name == "cancelled":
             await call.until_told("dst answered")
             await asyncio.sleep(scenario.talk_s)

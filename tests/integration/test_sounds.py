@@ -1,4 +1,4 @@
-"""What an app's own settings let its parties hear: ringing or the network, and a warning before the end."""
+"""What an app's own settings let its parties hear: ringing, or the network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 from huibo.sandbox import journal
 from huibo.sandbox.journal import PhoneMoment
-from huibo.sandbox.tones import RINGBACK_HZ, dominant, tone_of
+from huibo.sandbox.tones import RINGBACK_HZ, dominant
 from huibo.stack.stack import Stack
 from tests.integration.conftest import StartStack
 from tests.integration.test_siblings import huibo
@@ -44,17 +44,3 @@ async def test_what_an_app_lets_its_callers_hear_before_the_answer(own: StartSta
     assert announced == {"all": True, "none": False, "fail": True}
     for sound in ("all", "none", "fail"):
         assert RINGBACK_HZ in await heard[sound, "03"]
-
-
-async def test_a_warning_before_the_talk_is_cut(own: StartStack) -> None:
-    stack, customer = await own()
-    await huibo(stack, "app", "set", "demo", "warn=caller")
-    # a minute of talk would be warned of at its very beginning, which is no warning
-    warned = await customer.call("13800000100", "13900000100", maxAllowTime="2")
-    await warned.until_told("dst answered")
-    callee, caller = tone_of("13900000100"), tone_of("13800000100")
-    assert WARNING_HZ not in (caller, callee)
-    await asyncio.sleep(62)  # the tone comes 60 s before the end of 120 s
-    await customer.post({"appId": "demo", "callId": warned.call_id}, "/201511v3/callCancel?id=demo")
-    assert WARNING_HZ in await heard_by(stack, "13800000100")
-    assert WARNING_HZ not in await heard_by(stack, "13900000100")
