@@ -1,141 +1,98 @@
-"""What admitting a call costs, beside a transaction that inserts one row: `./dev python -m bench.admission`.
+"""Admission alone: requests accepted a second over HTTP, beside an endpoint that only writes one row.
 
-Both in one run, turn by turn, on one machine; the ratio is what counts. Nothing is dialled: the engine's part
-is not what is measured here.
+Nothing is dialled. Both databases, and an app without limits beside one with all of them.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import statistics
-import tempfile
-import time
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from sqlalchemy import Connection, insert
+from bench.meter import Meter
+from bench.report import Section, median, percentiles
+from bench.server import SETTINGS, Server, one_row, prepare, serving
+from huibo.model import AppSettings
+from tests.postgres import new_database, running
 
-from huibo.admission.admit import Admission
-from huibo.clock import Clock
-from huibo.config import load
-from huibo.model import App, AppSettings, CallRequest, DisplayNumber, Trunk
-from huibo.ports import Engine, LineHealth
-from huibo.rating import Rate
-from huibo.storage import accounts, blacklist, catalog, rates
-from huibo.storage.database import Database
-from huibo.storage.migrate import migrate
-from huibo.storage.tables import idempotency
-
-AT_ONCE = 32
-REQUEST = CallRequest(
-    "1400000001", "bench", "127.0.0.1", "+8613800138000", "+8675586013388", max_talk_s=600, status_mask=16191
-)
-PLAIN = AppSettings()
-FULL = AppSettings(
-    calls_per_second=10**6,
-    calls_at_once=10**6,
-    callee_per_hour=10**6,
-    callee_per_day=10**6,
-    hours=("00:00-24:00",),
-    rate_plan="bench",
-    prepaid=True,
-)
+_ONE_ROW, _PLAIN, _FULL = "one row", "huibo, no limits", "huibo, prepaid, all limits"
 
 
-class Ready:
-    """An engine as far as admission looks at it."""
+@dataclass
+class Flood:
+    """What one burst came to."""
 
-    ready = True
-
-    def line(self, _trunk: str) -> LineHealth:
-        return LineHealth()
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Of one unit: milliseconds on the clock while `AT_ONCE` are under way, and of CPU."""
-
-    per_second: float
-    cpu_ms: float
+    per_s: float
+    cpu_ms: float  # of the server, a request
+    ms: list[float]
 
 
-def furnish(connection: Connection, own: AppSettings, listed: int) -> None:
-    catalog.add_app(connection, App(REQUEST.app_id, REQUEST.url_id, settings=own), 1)
-    for number in ("02131264133", "075561948986", "4001360123"):
-        catalog.add_number(connection, DisplayNumber(number, apps=(REQUEST.app_id,)), 1)
-    for n in range(3):
-        channels = 10**6 if own.calls_at_once else None
-        catalog.add_trunk(connection, Trunk(f"line-{n}", "192.0.2.1", priority=n, channels=channels), 1)
-    for prefix in ("86", "861", "86755"):
-        rates.put_rate(connection, "bench", Rate(prefix, 6000), "", 1)
-    accounts.pay_in(connection, REQUEST.app_id, 10**15, "bench", "", 1)
-    blacklist.put_listed(connection, (blacklist.Listed(f"86{15_000_000_000 + n}") for n in range(listed)), 1)
+async def measure(folder: Path, quick: bool) -> Section:
+    section = Section("Admission alone")
+    rows: list[tuple[str, ...]] = []
+    for kind in ("SQLite", "PostgreSQL"):
+        with _databases(kind, folder / kind) as urls:
+            found = await _turns(folder / kind, urls, *((1, 1.5) if quick else (5, 4)))
+        for name, floods in found.items():
+            per_s, cpu = median([one.per_s for one in floods]), median([one.cpu_ms for one in floods])
+            pairs = zip(floods, found[_ONE_ROW], strict=True)
+            ratio = median([one.per_s / limit.per_s for one, limit in pairs])
+            p50, p95, p99 = percentiles([ms for one in floods for ms in one.ms])
+            times = tuple(f"{ms:.1f}" for ms in (p50, p95, p99))
+            rows.append((kind, name, f"{per_s:.0f}", f"{ratio:.2f}", f"{cpu:.2f}", *times))
+            section.figures.setdefault(kind, {})[name] = {
+                "per_s": per_s,
+                "of_one_row": ratio,
+                "cpu_ms": cpu,
+                "ms": {"p50": p50, "p95": p95, "p99": p99},
+            }
+    heads = ("database", "", "accepted/s", "of one row", "CPU ms", "p50 ms", "p95", "p99")
+    section.table(heads, rows)
+    return section
 
 
-async def many(unit: Callable[[int], Awaitable[object]], count: int) -> Cost:
-    """Run `count` units, `AT_ONCE` at a time."""
-    numbers = iter(range(count))
-
-    async def worker() -> None:
-        for number in numbers:
-            await unit(number)
-
-    began, cpu = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
-    return Cost(count / (time.perf_counter() - began), (time.process_time() - cpu) * 1000 / count)
-
-
-async def bare(database: Database, turn: int, count: int) -> Cost:
-    """One row a transaction, nothing else."""
-
-    def row(number: int) -> dict[str, object]:
-        named = {"app_id": f"bench-{turn}", "key": str(number), "digest": "0" * 64}
-        return named | {"call_id": str(number), "created_at": number}
-
-    return await many(
-        lambda n: database.write(lambda connection: connection.execute(insert(idempotency), row(n))), count
-    )
+async def _turns(folder: Path, urls: Sequence[str], turns: int, seconds: float) -> dict[str, list[Flood]]:
+    """Turn by turn, so that what the machine does besides meets all of them."""
+    prepare(urls[0])
+    prepare(urls[1], AppSettings())
+    prepare(urls[2], SETTINGS)
+    found: dict[str, list[Flood]] = {_ONE_ROW: [], _PLAIN: [], _FULL: []}
+    admit = ("--admit-only",)
+    async with (
+        one_row(folder / "one", urls[0]) as limit,
+        serving(folder / "plain", urls[1], options=admit) as plain,
+        serving(folder / "full", urls[2], options=admit) as full,
+    ):
+        servers = {_ONE_ROW: limit, _PLAIN: plain, _FULL: full}
+        first = 0
+        for server in servers.values():
+            await _flood(server, 0.5, first := first + 100_000)  # what happens only once
+        for _ in range(turns):
+            for name, server in servers.items():
+                found[name].append(await _flood(server, seconds, first := first + 100_000))
+    return found
 
 
-async def measure(own: AppSettings, turns: int, count: int, listed: int) -> tuple[list[Cost], list[Cost]]:
-    """Turns of the bare insert and of admission, one after the other."""
-    inserts, admissions = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        database = Database(f"sqlite:///{Path(folder)}/bench.sqlite3")
-        migrate(database.engine)
-        database.write_now(lambda connection: furnish(connection, own, listed))
-        admission = Admission(database, cast(Engine, Ready()), Clock(), load().calls)
-        for turn in range(turns):
-            inserts.append(await bare(database, turn, count))
-            admissions.append(await many(lambda _: admission.accept(REQUEST), count))
-        await database.close()
-    return inserts, admissions
+async def _flood(server: Server, seconds: float, first: int) -> Flood:
+    meter = Meter({"server": server.pid})
+    argv = (*server.client({"statusFlag": "0"}), "--flood", "--first", str(first), "--seconds", str(seconds))
+    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the flood ended with exit code {process.returncode}")
+    came = json.loads(out)
+    return Flood(came["per_s"], meter.read()["server"] / came["count"], came["ms"])
 
 
-def report(name: str, inserts: list[Cost], admissions: list[Cost]) -> None:
-    def median(costs: list[Cost], field: str) -> float:
-        return statistics.median(getattr(cost, field) for cost in costs)
-
-    ratio = statistics.median(a.per_second / i.per_second for a, i in zip(admissions, inserts, strict=True))
-    print(
-        f"| {name} | {median(inserts, 'per_second'):.0f} | {median(inserts, 'cpu_ms'):.2f} "
-        f"| {median(admissions, 'per_second'):.0f} | {median(admissions, 'cpu_ms'):.2f} | {ratio:.2f} |"
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--count", type=int, default=1000, help="transactions a turn")
-    parser.add_argument("--listed", type=int, default=100_000, help="entries of the blacklist")
-    chosen = parser.parse_args()
-    print("| app | inserts/s | CPU ms | admissions/s | CPU ms | ratio |\n|---|---|---|---|---|---|")
-    for name, own in (("without limits", PLAIN), ("prepaid, all limits", FULL)):
-        report(name, *asyncio.run(measure(own, chosen.turns, chosen.count, chosen.listed)))
-
-
-if __name__ == "__main__":
-    main()
+@contextmanager
+def _databases(kind: str, folder: Path) -> Iterator[list[str]]:
+    """Three new ones of a kind, as URLs."""
+    folder.mkdir(parents=True)
+    if kind == "SQLite":
+        yield [f"sqlite:///{folder}/{n}.sqlite3" for n in range(3)]
+        return
+    with running() as server:
+        yield [new_database(server, f"bench{n}") for n in range(3)]

@@ -1,0 +1,52 @@
+"""`./dev bench`: all measurements in one go, a report in Markdown and in JSON."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+
+from bench import admission, calls, history, live, pushes
+from bench.report import Section, machine, write
+from huibo.engine.install.resolve import resolve
+
+_PARTS = ("calls", "admission", "pushes", "live", "history")
+
+
+async def run(quick: bool, parts: list[str]) -> list[Section]:
+    asterisk = resolve()
+    sections = []
+    folder = Path(tempfile.mkdtemp(prefix="huibo-bench-"))
+    try:
+        for part in parts:
+            if part == "calls":
+                sections.append(await calls.measure(asterisk, folder / part, quick))
+            elif part == "admission":
+                sections.append(await admission.measure(folder / part, quick))
+            elif part == "live":
+                sections.append(await live.measure(folder / part, quick))
+            elif part == "history":
+                sections.append(await history.measure(folder / part, quick))
+            elif part == "pushes":
+                sections.append(await pushes.measure(folder / part, quick))
+            print(sections[-1].markdown(), flush=True)
+    finally:
+        shutil.rmtree(folder)
+    return sections
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small, in less than a minute")
+    parser.add_argument("--only", choices=_PARTS, action="append", help="these parts only")
+    parser.add_argument("--to", type=Path, default=Path("bench-report"), help="the folder of the report")
+    options = parser.parse_args()
+    sections = asyncio.run(run(options.quick, options.only or list(_PARTS)))
+    text, data = write(sections, machine(), options.to)
+    print(f"written: {text}, {data}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""What processes cost: CPU time and memory as the kernel counts them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+_TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
+_PAGE_KB = os.sysconf("SC_PAGE_SIZE") / 1024
+
+
+def cpu_ms(pid: int) -> float:
+    """User and system time of a process so far, with that of children that it has waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) * _TICK_MS
+
+
+def rss_kb(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_KB
+
+
+class Meter:
+    """CPU time of named processes between its making and `read`."""
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        self._pids = dict(pids)
+        self._began = {name: cpu_ms(pid) for name, pid in self._pids.items()}
+
+    def read(self) -> dict[str, float]:
+        """Milliseconds by name."""
+        return {name: cpu_ms(pid) - self._began[name] for name, pid in self._pids.items()}
