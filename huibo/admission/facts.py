@@ -51,3 +51,4 @@ class Facts:
     caller_rate: Rate | None = None
     callee_rate: Rate | None = None
     available: int = 0
+    draining: bool = False  # this process is to take no more calls

@@ -1,15 +1,17 @@
-"""Routes of pushes: to see them, and to have them sent once more."""
+"""Routes of pushes and their targets: to see them, to have pushes sent once more and targets enabled."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from pydantic import Field
 
 from huibo.api.parts import Operator, Paging, Viewer
 from huibo.api.problems import documented
-from huibo.office import pushes
+from huibo.office import push_targets, pushes
 from huibo.office.page import Page
+from huibo.office.push_targets import Named, PushTarget
 from huibo.office.pushes import Push, PushWithBody, Range, Replayed, ReplayRange
 
 router = APIRouter(tags=["pushes"])
@@ -19,6 +21,13 @@ Id = Annotated[int, Path(ge=1, lt=2**53)]
 
 class PushesQuery(Range, Paging):
     """Which pushes are listed."""
+
+
+class TargetsQuery(Paging):
+    """Which targets are listed. `disabled`: only those that are, or are not."""
+
+    app_id: Annotated[str, Field(max_length=64)] | None = None
+    disabled: bool | None = None
 
 
 @router.get("/pushes")
@@ -49,3 +58,15 @@ async def replay_pushes(
     replayed = await office.write(pushes.replay_range, wanted, cursor)
     office.parts.pushes_owed()
     return replayed
+
+
+@router.get("/push-targets")
+async def list_targets(office: Viewer, query: Annotated[TargetsQuery, Query()]) -> Page[PushTarget]:
+    """The URLs whose pushes fail, and those that get none any more, by app and URL."""
+    return await office.read(push_targets.page, query.app_id, query.disabled, query.cursor, query.limit)
+
+
+@router.post("/push-targets:enable", responses=documented(404))
+async def enable_target(office: Operator, named: Named) -> PushTarget:
+    """Have a disabled URL get pushes again. Answers what it was; what it missed is for `/pushes:replay`."""
+    return await office.write(push_targets.enable, named)

@@ -40,6 +40,7 @@ _COMMANDS = {
     "calls": ("calls", "Look for calls, or at one."),
     "audit": ("audit", "Who changed what, the newest first."),
     "health": ("health", "How the running server and its trunks are."),
+    "drain": ("drain", "Have a cell take no more calls, and wait until it has none."),
     "asterisk": ("asterisk", "Make an Asterisk ready for this huibo."),
     "doctor": ("doctor", "Examine the installation from end to end and say what to repair."),
     "backup": ("backup", "Write the database to a file, while calls go on."),

@@ -37,6 +37,7 @@ def health(as_json: AsJson = False) -> None:
 
 def _cell(cell: dict[str, Any]) -> tuple[object, ...]:
     engine = "ready" if cell["engine_ready"] else "not ready"
+    engine += ", draining" if cell["draining"] else ""
     heard = f"{cell['silent_ms'] // 1000} s ago"
     return cell["name"], cell["base_url"], cell["version"], engine, cell["live_calls"], heard
 

@@ -9,8 +9,9 @@ import typer
 
 from huibo.cli import changes
 from huibo.cli.output import AsJson, Failed, clock_time, one, print_json, say, table
-from huibo.cli.store import After, Limit, change, listed, read
-from huibo.office import pushes
+from huibo.cli.store import After, Limit, change, every, listed, read
+from huibo.office import push_targets, pushes
+from huibo.office.push_targets import Named
 from huibo.office.pushes import PushKind, PushState, Range, ReplayRange
 
 commands = typer.Typer(no_args_is_help=True)
@@ -88,6 +89,40 @@ def replay(
         wanted = changes.read(ReplayRange, [], _given(app, call, kind, state, since, until))
         count = _replay_all(wanted)
     say(f"{count} pushes are sent once more")
+
+
+@commands.command("targets")
+def targets(
+    app: OfApp = None,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Only those that get none any more.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the URLs whose pushes fail, and those that get no pushes any more."""
+    only = True if disabled else None
+    found = every(lambda connection, after, limit: push_targets.page(connection, app, only, after, limit))
+    if as_json:
+        print_json([target.model_dump(mode="json") for target in found])
+        return
+    table(
+        ("app", "URL", "failing since", "last error", "disabled", "reason"),
+        [
+            (
+                *(t.app_id, t.url, clock_time(t.failing_since), t.last_error),
+                *(clock_time(t.disabled_at), t.reason),
+            )
+            for t in found
+        ],
+    )
+
+
+@commands.command("enable")
+def enable(
+    app: Annotated[str, typer.Argument(help="Whose URL it is.")],
+    url: Annotated[str, typer.Argument(help="What stands before its query counts.")],
+) -> None:
+    """Have a URL that was disabled get pushes again."""
+    target = change(push_targets.enable, changes.read(Named, [], {"app_id": app, "url": url}))
+    say(f"{target.app_id} {target.url} gets pushes again; what it missed: huibo push replay --app {app}")
 
 
 def _replay_all(wanted: ReplayRange) -> int:

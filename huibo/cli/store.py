@@ -31,7 +31,7 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
 After = Annotated[str | None, typer.Option(help="Those behind: what the page before said.")]
 
 # What lists things of a kind, where it is not the command of that name.
-_LISTS = {"call": "calls", "push secret": "secret list APP"}
+_LISTS = {"call": "calls", "push secret": "secret list APP", "push target": "push targets"}
 
 
 def settings() -> config.Settings:

@@ -61,7 +61,9 @@ class LegEnded(LegEvent):
 
     `sip_code`: the final response to the INVITE of a leg that was never answered, None if none came.
     `why`: the engine's own verdict where it has one (its media watchdog, a channel that vanished unseen).
+    `known_until`: when a leg whose end nobody saw was known of last; None: it ended at `at`.
     """
 
     sip_code: int | None = None
     why: EndReason | None = None
+    known_until: int | None = None

@@ -25,6 +25,7 @@ from huibo.flow.state import (
     CallState,
     Cancel,
     Command,
+    DialExpired,
     DialFailed,
     EngineGone,
     Event,
@@ -34,9 +35,11 @@ from huibo.flow.state import (
     LineBusy,
     LineFree,
     MenuState,
+    PlayMissed,
     PreparePrompts,
     PromptsFailed,
     PromptsReady,
+    Resumed,
     Start,
     Tick,
     Warn,
@@ -84,9 +87,16 @@ def step(call_id: str, state: CallState, event: Event) -> tuple[CallState, list[
                 turn.leave(leg, at, EndReason.LOST)  # its phone has rung all the same: never once more
             elif state.leg(leg).alive:
                 _not_taken(turn, leg, at, state.leg(leg).leaving or EndReason.TRUNK_DOWN)
-        case EngineGone(at):
+        case DialExpired(at):
+            if not (state.caller.progress or state.caller.answered):
+                turn.end(Leg.CALLER, at, state.caller.leaving or EndReason.EXPIRED)
+        case EngineGone(at, known_until):
             for leg in Leg:
-                turn.end(leg, at, EndReason.LOST)
+                turn.end(leg, at, EndReason.LOST, known_until=known_until)
+        case Resumed(at):
+            _resumed(turn, at)
+        case PlayMissed():
+            menu.on_play_missed(turn, event)
         case LegEvent():
             if state.leg(event.leg).alive:
                 _leg_event(turn, event)
@@ -119,6 +129,18 @@ def _start(turn: Turn, at: int) -> None:
         turn.do(PreparePrompts(state.plan.menu))
     else:
         turn.dial(Leg.CALLER, at)
+
+
+def _resumed(turn: Turn, at: int) -> None:
+    """What the engine was told last may not have reached it; all of this can be said twice."""
+    state = turn.state
+    due = _talk_due(state)
+    if due is not None:
+        turn.silence_ringback()
+        turn.do(GuardTalk(max(1, -(-(due - at) // 1000)) + GUARD_MARGIN_S))
+    elif state.ringback and _lets_through(state):
+        turn.sound_ringback()
+    menu.on_resumed(turn, at)
 
 
 def _prompts_ready(turn: Turn, at: int, prompts: Prompts) -> None:
@@ -186,7 +208,7 @@ def _cancel(turn: Turn, at: int, unless: CancelUnless) -> None:
 
 def _leg_event(turn: Turn, event: LegEvent) -> None:
     leg, record = event.leg, turn.state.leg(event.leg).record
-    if record.invited_at is None and _proves_the_invite(event):
+    if record.invited_at is None and _proves_the_invite(turn.state.leg(leg), event):
         turn.record(leg, invited_at=event.at)
         turn.tell(leg, Moment.INVITED, event.at)
     if isinstance(event, LegRinging | LegEarlyMedia):
@@ -211,7 +233,7 @@ def _leg_event(turn: Turn, event: LegEvent) -> None:
             if _no_phone_rang(turn.state.leg(leg), event):
                 _not_taken(turn, leg, event.at, reason, event.sip_code)
             else:
-                turn.end(leg, event.at, reason, event.sip_code)
+                turn.end(leg, event.at, reason, event.sip_code, event.known_until)
 
 
 def _no_phone_rang(leg: LegState, event: LegEnded) -> bool:
@@ -219,10 +241,13 @@ def _no_phone_rang(leg: LegState, event: LegEnded) -> bool:
     return silent and proves_silence(event.sip_code)
 
 
-def _proves_the_invite(event: LegEvent) -> bool:
-    """The INVITE has left: what is told of it, and what answers it, may overtake each other."""
+def _proves_the_invite(leg: LegState, event: LegEvent) -> bool:
+    """The INVITE has left: what is told of it, and what answers it, may overtake each other.
+
+    Where the end was asked for, its SIP code may be the engine's own.
+    """
     if isinstance(event, LegEnded):
-        return event.sip_code is not None
+        return event.sip_code is not None and leg.leaving is None
     return isinstance(event, LegInvited | LegRinging | LegEarlyMedia | LegAnswered)
 
 
@@ -253,6 +278,8 @@ def _lets_through(state: CallState) -> bool:
 
 def _reason(state: CallState, event: LegEnded) -> EndReason:
     leg = state.leg(event.leg)
+    if leg.answered and leg.leaving_at is not None and (event.known_until or leg.leaving_at) < leg.leaving_at:
+        return EndReason.LOST  # it was asked to go because the other one was gone, and so was it
     if leg.leaving is not None:
         return leg.leaving
     if event.why is not None:

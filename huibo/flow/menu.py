@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from huibo.engine.events import KeyPressed, PlayEnded
-from huibo.flow.state import CallState, MenuStage, MenuState, Play, StopPlay
+from huibo.flow.state import AskPlay, CallState, MenuStage, MenuState, Play, PlayMissed, StopPlay
 from huibo.flow.turn import Turn
 from huibo.model import Choice, EndReason, Leg
 
@@ -49,6 +49,24 @@ def on_key(turn: Turn, event: KeyPressed) -> None:
             _replay(turn, event.at)
         case Choice.RELEASE:
             _release(turn, event.at)
+
+
+def on_resumed(turn: Turn, at: int) -> None:
+    """Nobody was there for a while: what is to be heard may be over, and a key may have been in vain."""
+    menu = turn.state.menu
+    if menu is None or not turn.state.caller.answered or _gone(turn):
+        return
+    if menu.stage in _IN_PLAY:
+        turn.do(AskPlay(menu.turn))
+    elif menu.stage is MenuStage.WAITING:
+        _prompt(turn, at)
+
+
+def on_play_missed(turn: Turn, event: PlayMissed) -> None:
+    """The notice has been heard; the prompt is said once more, which counts as no replay."""
+    menu = turn.state.menu
+    if menu is not None and menu.stage in _IN_PLAY and event.turn == menu.turn and not _gone(turn):
+        _prompt(turn, event.at)
 
 
 def deadline(state: CallState) -> int | None:

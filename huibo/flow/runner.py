@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +20,13 @@ from huibo.engine.events import PlayEnded
 from huibo.errors import EngineError, OutcomeUnknown, PromptError
 from huibo.flow.machine import deadlines, step
 from huibo.flow.state import (
+    AskPlay,
     CallState,
     Cancel,
     Command,
     DialCallee,
     DialCaller,
+    DialExpired,
     DialFailed,
     EngineCommand,
     Event,
@@ -33,6 +36,7 @@ from huibo.flow.state import (
     LineBusy,
     LineFree,
     Play,
+    PlayMissed,
     PreparePrompts,
     PromptsFailed,
     PromptsReady,
@@ -45,7 +49,7 @@ from huibo.flow.state import (
     Tick,
     Warn,
 )
-from huibo.model import Call, CallResult, CancelUnless, Cdr, Leg, Menu, Push
+from huibo.model import Call, CallResult, CancelUnless, Cdr, EndReason, Leg, Menu, Push
 from huibo.ports import Engine, Lines, Notifier, PromptMaker
 from huibo.storage.calls import NotOurs, save_step
 from huibo.storage.database import Database
@@ -54,6 +58,7 @@ from huibo.storage.recordings import add_recording
 log = structlog.get_logger()
 
 _STORE_RETRY_S = 0.5
+_DIALS: dict[type[Command], Leg] = {DialCaller: Leg.CALLER, DialCallee: Leg.CALLEE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +86,20 @@ class CallRunner:
         self.call = call
         self.state = state
         self._services = services
-        self._mailbox: asyncio.Queue[Event] = asyncio.Queue()
+        self._mailbox: asyncio.Queue[Event | None] = asyncio.Queue()  # None: nothing more is taken
         self._asked: list[tuple[Cancel, asyncio.Future[bool | None]]] = []
         self._beside: set[asyncio.Task[None]] = set()
+        self._dialling: set[Leg] = set()
         self._log = log.bind(call=call.call_id)
+
+    def held(self, leg: Leg) -> int | None:
+        """Since when the engine should hold a channel of this leg (UNIX ms); None: it need not."""
+        state = self.state.leg(leg)
+        return state.dialled_at if state.alive and leg not in self._dialling else None
+
+    def hand_over(self) -> None:
+        """End `run` after what is in the mailbox, steps with their commands; the rest is for others."""
+        self._mailbox.put_nowait(None)
 
     def post(self, event: Event) -> None:
         """Put an event into the mailbox."""
@@ -99,8 +114,7 @@ class CallRunner:
 
     async def run(self) -> None:
         try:
-            while not self.state.over:
-                event = await self._next_event()
+            while not self.state.over and (event := await self._next_event()) is not None:
                 await self._take(event)
                 self._answer(event)
         finally:
@@ -118,10 +132,14 @@ class CallRunner:
             return
         await self._store(state, commands)
         self.state = state
+        self._dialling = {_DIALS[type(command)] for command in commands if type(command) in _DIALS}
         self._services.stepped(before, state)
         self._tell_log(before, state, commands)
-        for command in commands:
-            await self._carry_out(command)
+        try:
+            for command in commands:
+                await self._carry_out(command)
+        finally:
+            self._dialling.clear()
 
     def _answer(self, event: Event) -> None:
         for asked in [asked for asked in self._asked if asked[0] is event]:
@@ -129,8 +147,8 @@ class CallRunner:
             if not asked[1].done():
                 asked[1].set_result(self.state.ending)
 
-    async def _next_event(self) -> Event:
-        """The next event, or a tick when a deadline comes first."""
+    async def _next_event(self) -> Event | None:
+        """The next event, or a tick when a deadline comes first; None: the call is handed over."""
         due = min(deadlines(self.state), default=None)
         now = self._services.clock.now_ms()
         delay_s = None if due is None else max(0, due - now) / 1000
@@ -161,9 +179,12 @@ class CallRunner:
             except NotOurs:
                 raise
             except Exception as error:
-                self._log.error("step not stored, trying again", reason=str(error).partition("\n")[0])
+                if not again:  # once: hundreds of calls may be waiting for as long as this takes
+                    self._log.error("step not stored, trying again", reason=str(error).partition("\n")[0])
                 again = True  # a commit whose answer was lost may have happened
                 await asyncio.sleep(_STORE_RETRY_S)
+        if again:
+            self._log.warning("step stored late", late_ms=self._services.clock.now_ms() - at)
         if owed:
             self._services.pushes_owed()
         if talk_ms is not None:
@@ -193,9 +214,10 @@ class CallRunner:
     async def _carry_out(self, command: Command) -> None:
         try:
             match command:
+                case DialCaller() if self._too_late():
+                    self.post(DialExpired(self._services.clock.now_ms()))
                 case Finish():
-                    if self.state.callee.dialled_at is not None:
-                        await self._services.engine.release(self.call.call_id)
+                    await self._clear_up()
                 case Tell() | TellKey():
                     pass  # stored with the step: the deliverer does the rest
                 case PreparePrompts(menu):
@@ -210,12 +232,26 @@ class CallRunner:
             self._log.warning("outcome unknown", command=type(command).__name__, reason=str(error))
         except EngineError as error:
             self._log.warning("engine refused", command=type(command).__name__, reason=str(error))
-            if isinstance(command, DialCaller | DialCallee):
-                leg = Leg.CALLER if isinstance(command, DialCaller) else Leg.CALLEE
-                self.post(DialFailed(leg, self._services.clock.now_ms()))
+            if type(command) in _DIALS:
+                self.post(DialFailed(_DIALS[type(command)], self._services.clock.now_ms()))
             elif isinstance(command, Play):
                 now = self._services.clock.now_ms()
                 self.post(PlayEnded(self.call.call_id, Leg.CALLER, now, command.turn, failed=True))
+
+    def _too_late(self) -> bool:
+        """Whether nobody may be rung any more: storing the step took long, or this process stood still."""
+        waited_ms = self._services.clock.now_ms() - self.state.accepted_at
+        return waited_ms >= self.state.plan.dispatch_deadline_s * 1000
+
+    async def _clear_up(self) -> None:
+        """Nothing of the call is to stay on the engine; what is out of reach now it ends later."""
+        for leg in Leg:
+            one = self.state.leg(leg)
+            if one.record.reason is EndReason.LOST and one.dialled_at is not None:
+                with suppress(EngineError):
+                    await self._services.engine.hang_up(self.call.call_id, leg)
+        if self.state.callee.dialled_at is not None or self.state.callee.tried:
+            await self._services.engine.release(self.call.call_id)
 
     async def _prepare(self, menu: Menu) -> None:
         """Beside the mailbox: a voice may take its time while the caller's dispatch deadline runs."""
@@ -254,12 +290,15 @@ class CallRunner:
                 await engine.play(call_id, turn, path)
             case StopPlay(turn):
                 await engine.stop_play(call_id, turn)
+            case AskPlay(turn):
+                if not await engine.plays(call_id, turn):
+                    self.post(PlayMissed(self._services.clock.now_ms(), turn))
             case Warn(leg):
                 await engine.warn(call_id, leg)
-            case StartRingback():
-                await engine.start_ringback(call_id)
-            case StopRingback():
-                await engine.stop_ringback(call_id)
+            case StartRingback(over_media):
+                await engine.start_ringback(call_id, over_media)
+            case StopRingback(over_media):
+                await engine.stop_ringback(call_id, over_media)
             case GuardTalk(seconds):
                 await engine.guard_talk(call_id, seconds)
             case HangUp(leg):

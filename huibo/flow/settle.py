@@ -28,6 +28,19 @@ def cdr_of(call_id: str, state: CallState) -> Cdr:
     )
 
 
+def end_of(caller: LegRecord, callee: LegRecord) -> int | None:
+    """When a call was over (UNIX ms), None if no leg has ended: when its last leg was gone.
+
+    But a conversation of which one leg was lost unseen was over when that leg was last known of, however long
+    the other was held in silence since.
+    """
+    ends = [record.ended_at for record in (caller, callee) if record.ended_at is not None]
+    if not ends:
+        return None
+    unseen = EndReason.LOST in (caller.reason, callee.reason)
+    return min(ends) if unseen and _talked(caller, callee) else max(ends)
+
+
 def talk_limit_s(state: CallState) -> int:
     """How long the parties may talk: as agreed, or as far as what is held for the call pays for it."""
     plan, caller, callee = state.plan, state.caller.record, state.callee.record

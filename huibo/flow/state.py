@@ -155,6 +155,13 @@ class DialFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class DialExpired:
+    """The caller was not dialled: storing that step took until nobody may be rung any more."""
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class LineFree:
     """The trunk that a leg waits for takes it now."""
 
@@ -197,9 +204,25 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class EngineGone:
-    """The engine is lost with every leg it held."""
+    """The engine is lost with every leg it held. `known_until`: when it was heard of last."""
 
     at: int
+    known_until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What happened on the engine for a while has not been heard, and its legs have been compared since."""
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlayMissed:
+    """A play that was to be going on is over, and its end was not heard of."""
+
+    at: int
+    turn: int
 
 
 Event = (
@@ -207,9 +230,12 @@ Event = (
     | Start
     | Tick
     | DialFailed
+    | DialExpired
     | LineFree
     | LineBusy
     | EngineGone
+    | Resumed
+    | PlayMissed
     | PromptsReady
     | PromptsFailed
     | Cancel
@@ -269,6 +295,13 @@ class StopPlay:
 
 
 @dataclass(frozen=True, slots=True)
+class AskPlay:
+    """Find out whether a play goes on; `PlayMissed` follows if it does not."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
 class Warn:
     """A short tone to one party: the talk time is nearly over."""
 
@@ -277,12 +310,16 @@ class Warn:
 
 @dataclass(frozen=True, slots=True)
 class StartRingback:
-    pass
+    """`over_media`: it goes on over whatever the network lets be heard; else that ends it."""
+
+    over_media: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StopRingback:
-    pass
+    """`over_media`: as it was started."""
+
+    over_media: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +360,15 @@ class Finish:
 
 
 EngineCommand = (
-    DialCaller | DialCallee | StartRingback | StopRingback | GuardTalk | HangUp | Play | StopPlay | Warn
+    DialCaller
+    | DialCallee
+    | StartRingback
+    | StopRingback
+    | GuardTalk
+    | HangUp
+    | Play
+    | StopPlay
+    | AskPlay
+    | Warn
 )
 Command = EngineCommand | Seize | PreparePrompts | Tell | TellKey | Finish

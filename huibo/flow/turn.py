@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 
 from huibo.errors import moment_of
-from huibo.flow.settle import cdr_of
+from huibo.flow.settle import cdr_of, end_of
 from huibo.flow.state import (
     CallState,
     Command,
@@ -23,7 +23,7 @@ from huibo.flow.state import (
     Tell,
     TellKey,
 )
-from huibo.model import Attempt, EndReason, Leg, Moment, Report
+from huibo.model import Attempt, EndReason, Leg, LegRecord, Moment, Report, RingSound
 
 GUARD_MARGIN_S = 2  # the engine's own limits come this much later than ours
 TRUNK_SILENT_S = (
@@ -80,11 +80,24 @@ class Turn:
             self.change(leg, leaving=reason, leaving_at=at)
             self.do(HangUp(leg))
 
-    def end(self, leg: Leg, at: int, reason: EndReason, sip_code: int | None = None) -> None:
-        """The leg is gone: record and report it, and let go of the other one."""
+    def end(
+        self,
+        leg: Leg,
+        at: int,
+        reason: EndReason,
+        sip_code: int | None = None,
+        known_until: int | None = None,
+    ) -> None:
+        """The leg is gone: record and report it, and let go of the other one.
+
+        `known_until`: an end that nobody saw is put there, but not before anything that the call has seen.
+        """
         state = self.state.leg(leg)
         if not state.alive and not state.waiting:
             return
+        now = at
+        if known_until is not None:
+            at = min(at, max(known_until, *_seen(self.state.caller.record), *_seen(self.state.callee.record)))
         self.change(leg, waiting=False)
         code = None if state.answered else _code(reason, state, sip_code)
         self.record(leg, ended_at=at, reason=reason, sip_code=code)
@@ -92,7 +105,7 @@ class Turn:
         if leg is Leg.CALLEE:
             self.stop_ringback()
         other = self.state.leg(leg.other)
-        self.leave(leg.other, at, EndReason.RELEASED if other.answered else EndReason.CANCELLED)
+        self.leave(leg.other, now, EndReason.RELEASED if other.answered else EndReason.CANCELLED)
 
     def end_undialled(self, at: int, reason: EndReason) -> None:
         """The call ends before anybody was dialled."""
@@ -103,19 +116,30 @@ class Turn:
         state = self.state
         if state.over or state.caller.record.ended_at is None or state.callee.alive:
             return
-        ends = [leg.record.ended_at for leg in (state.caller, state.callee) if leg.record.ended_at]
-        self.state = replace(state, ended_at=max(ends, default=at))
+        ended_at = end_of(state.caller.record, state.callee.record)
+        self.state = replace(state, ended_at=at if ended_at is None else ended_at)
         self.do(Finish(self.state.told + 1, cdr_of(self.call_id, self.state)))
 
     def start_ringback(self) -> None:
         if not self.state.ringback:
             self.state = replace(self.state, ringback=True)
-            self.do(StartRingback())
+            self.sound_ringback()
 
     def stop_ringback(self) -> None:
         if self.state.ringback:
             self.state = replace(self.state, ringback=False)
-            self.do(StopRingback())
+            self.silence_ringback()
+
+    def sound_ringback(self) -> None:
+        self.do(StartRingback(self._over_media))
+
+    def silence_ringback(self) -> None:
+        self.do(StopRingback(self._over_media))
+
+    @property
+    def _over_media(self) -> bool:
+        """Where not all of the network's sounds are wanted, none may end the tone."""
+        return self.state.plan.ring_sound is not RingSound.ALL
 
     def tell(self, leg: Leg, moment: Moment, at: int, sip_code: int | None = None) -> None:
         self.do(Tell(self._next_seq(), Report(leg, moment, at, sip_code)))
@@ -133,6 +157,12 @@ class Turn:
     def _next_seq(self) -> int:
         self.state = replace(self.state, told=self.state.told + 1)
         return self.state.told
+
+
+def _seen(record: LegRecord) -> tuple[int, ...]:
+    """The moments of a leg that were seen (0: it has had none)."""
+    moments = (record.invited_at, record.ringing_at, record.answered_at, record.ended_at)
+    return 0, *(at for at in moments if at is not None)
 
 
 def longest_menu_s(state: CallState) -> int:

@@ -42,7 +42,7 @@ class TrunkHealth(BaseModel):
 
 
 class CellHealth(BaseModel):
-    """A process with its Asterisk. `live_calls`: those that it carries.
+    """A process with its Asterisk. `live_calls`: those that it carries. `draining`: it takes no more.
 
     `silent_ms`: so long ago it was heard of last; a cell that is dead is still listed.
     """
@@ -53,6 +53,7 @@ class CellHealth(BaseModel):
     engine_ready: bool
     live_calls: int
     silent_ms: int
+    draining: bool = False
 
 
 class Health(BaseModel):
@@ -65,9 +66,11 @@ class Health(BaseModel):
 
 def health(connection: Connection, cell: CellHealth, engine: Engine, now: int) -> Health:
     trunks = [_trunk(connection, trunk, engine, now) for trunk in catalog.list_trunks(connection)]
-    ok = cell.engine_ready and any(trunk.usable for trunk in trunks)
-    others = [CellHealth(**asdict(one)) for one in list_cells(connection) if one.name != cell.name]
-    return Health(ok=ok, cells=[cell, *others], trunks=trunks)
+    listed = list_cells(connection)
+    own = cell.model_copy(update={"draining": any(one.draining for one in listed if one.name == cell.name)})
+    ok = own.engine_ready and not own.draining and any(trunk.usable for trunk in trunks)
+    others = [CellHealth(**asdict(one)) for one in listed if one.name != cell.name]
+    return Health(ok=ok, cells=[own, *others], trunks=trunks)
 
 
 def trunk_health(connection: Connection, name: str, engine: Engine, now: int) -> TrunkHealth:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
+from huibo.office import push_targets
 from huibo.office.author import Author
 from huibo.office.errors import Invalid, NotFound
 from huibo.office.page import DEFAULT_LIMIT, Page, cursor, key_of
@@ -116,8 +117,12 @@ def show(connection: Connection, push_id: int) -> PushWithBody:
 
 
 def replay(connection: Connection, by: Author, push_id: int) -> Push:
-    """Have a push sent at once, whatever became of it, its schedule beginning anew. Raises `NotFound`."""
+    """Have a push sent at once, whatever became of it, its schedule beginning anew. Raises `NotFound`.
+
+    A target that is disabled is enabled by it.
+    """
     before = show(connection, push_id)
+    push_targets.enable_for(connection, by, [push_id])
     pushes.replay(connection, [push_id], by.at)
     after = show(connection, push_id)
     by.note(connection, "replay", _KIND, str(push_id), _without_body(before), _without_body(after))
@@ -129,7 +134,8 @@ def replay_range(
 ) -> Replayed:
     """Have many pushes sent at once, the oldest first; the rest is for further transactions, by the cursor.
 
-    Raises `Invalid` for a bad cursor and for a period that is none.
+    Targets that are disabled are enabled by it. Raises `Invalid` for a bad cursor and for a period that is
+    none.
     """
     if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
         raise Invalid("since", "not before until")
@@ -137,6 +143,7 @@ def replay_range(
     found = pushes.ids_of(connection, _wanted(wanted), int(key[0]) if key else 0, most + 1)
     chosen = found[:most]
     if chosen:
+        push_targets.enable_for(connection, by, chosen)
         pushes.replay(connection, chosen, by.at)
         subject = f"{chosen[0]}-{chosen[-1]}" if len(chosen) > 1 else str(chosen[0])
         by.note(connection, "replay", _KIND, subject, before=wanted, after=Replayed(count=len(chosen)))

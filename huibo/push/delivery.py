@@ -1,12 +1,14 @@
 """Delivers the pushes that rest in the outbox: when, how often, how many at once.
 
-At least once, and never lost: a push leaves the outbox's pending state only after its attempt. What is due is
-the outbox's to say, who may have a slot `slots`', what an attempt is `sender`'s.
+At least once, and never lost: a push leaves the outbox's pending state only with a verdict. What is due is
+the outbox's to say, who may have a slot `slots`', which target is spared `breaker`'s, what an attempt is
+`sender`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import NamedTuple
 
 import structlog
@@ -14,9 +16,12 @@ from sqlalchemy import Connection
 
 from huibo.clock import Clock
 from huibo.config import PushSettings
+from huibo.push.breaker import Breaker, Turn
 from huibo.push.schedule import wait_s
 from huibo.push.sender import Outcome, Sender
 from huibo.push.slots import Slots
+from huibo.push.targets import STALE_MS, Judge, News
+from huibo.storage import push_targets
 from huibo.storage.database import Database
 from huibo.storage.outbox import (
     DEAD,
@@ -33,25 +38,40 @@ from huibo.storage.outbox import (
     waiting,
 )
 from huibo.storage.push_secrets import signing
+from huibo.storage.push_targets import Key, PushTarget, key_of, why_not_tried
 
 log = structlog.get_logger()
 
-_GAP_S = 0.01  # between two rounds: under load they serve several pushes each
+_GAP_S = 0.025  # between two rounds: under load they serve several pushes each, and a round costs a commit
 _LOOK_S = 2.0  # look at least so often: another process may have put a push back
 _DATABASE_RETRY_S = 1.0
 _FINISH_S = 2.0  # what attempts under way get at the end
 _STORE_S = 3.0  # and what storing gets
 _LEASE_MARGIN_S = 30.0  # on top of an attempt, clocks that differ included
+_TOO_LATE = "given up untried: the target fails all the time"
+_BURIED_AT_ONCE = 1000  # pushes to a disabled target, so that calls do not wait for it
 
 Claim = tuple[list[OwedPush], int | None]
 Secrets = dict[str, tuple[str, ...]]  # what signs the pushes of an app
+Known = dict[Key, PushTarget]
 
 
-class Attempted(NamedTuple):
-    """An attempt that is over and not stored yet; it keeps its slot until it is."""
+class Judged(NamedTuple):
+    """A push whose verdict is not stored yet. `outcome`: its attempt's, which keeps its slot until then."""
 
     verdict: Verdict
-    answered: bool
+    outcome: Outcome | None
+
+
+class Found(NamedTuple):
+    """What a look at the outbox has found: `due` may leave, more is due at `next_at` (UNIX ms)."""
+
+    due: list[OwedPush]
+    next_at: int | None
+    secrets: Secrets
+    targets: Known | None  # None: not looked at again
+    disabled: list[PushTarget]
+    burials: dict[Key, int]  # pushes behind this id are still to be given up
 
 
 class Deliverer:
@@ -64,8 +84,14 @@ class Deliverer:
         self._clock = clock
         self._sender = Sender(settings, clock)
         self._slots = Slots(settings.concurrency, settings.concurrency_per_receiver)
+        self._breaker = Breaker()
+        self._judge_targets = Judge(settings.disable_after_s)
+        self._targets: Known = {}
+        self._targets_at = -math.inf
+        self._burials: dict[Key, int] = {}
         self._under_way: set[asyncio.Task[None]] = set()
-        self._over: list[Attempted] = []
+        self._over: list[Judged] = []
+        self._storing = False
         self._woken = asyncio.Event()
         self._served = ""  # the receiver served last: the next round begins behind it
 
@@ -90,39 +116,86 @@ class Deliverer:
     async def _round(self) -> float:
         """Store what is over, start what is due and has a slot. Returns the seconds until more is due."""
         over, self._over = self._over, []
+        self._storing = bool(over)
         try:
-            (due, next_at), secrets = await self._settle_and_claim(over)
+            found = await self._settle_and_claim(over)
         except Exception as error:
             self._over = over + self._over
             log.error("outbox out of reach, trying again", reason=_first_line(error))
             await asyncio.sleep(_DATABASE_RETRY_S)
             return 0
-        for verdict, answered in over:
-            self._slots.give_back(verdict.push, answered)
-        for push in due:
-            self._slots.take(push)
+        self._storing = False
+        for verdict, outcome in over:
+            if outcome is not None:
+                self._slots.give_back(verdict.push, outcome.answered)
+        self._learn(found)
+        for push in found.due:
             self._served = push.receiver
-            attempt = self._attempt(push, secrets.get(push.app_id, ()))
-            task = asyncio.create_task(attempt, name=f"push-{push.call_id}-{push.seq}")
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
-        return _LOOK_S if next_at is None else min(_LOOK_S, (next_at - self._clock.now_ms()) / 1000)
+            if withheld := self._withheld(push):
+                self._over.append(Judged(withheld, None))
+            else:
+                self._begin(push, found.secrets.get(push.app_id, ()))
+        if self._over or self._burials:
+            self.wake()
+        return (
+            _LOOK_S if found.next_at is None else min(_LOOK_S, (found.next_at - self._clock.now_ms()) / 1000)
+        )
 
-    async def _settle_and_claim(self, over: list[Attempted]) -> tuple[Claim, Secrets]:
+    async def _settle_and_claim(self, over: list[Judged]) -> Found:
         """One commit for all that is over, and the look at what may leave after it, and signed by what."""
         plan, now, served = self._slots.copy(), self._clock.now_ms(), self._served
-        shared = self._database.shared
+        shared, known, burials = self._database.shared, self._targets, self._burials
         until = now + round((self._settings.timeout_s + _LEASE_MARGIN_S) * 1000)
         lease = Lease(self._cell, until) if shared else None
-        for verdict, answered in over:
-            plan.give_back(verdict.push, answered)
+        stale = now - self._targets_at >= _LOOK_S * 1000
+        for verdict, outcome in over:
+            if outcome is not None:
+                plan.give_back(verdict.push, outcome.answered)
+        news = self._news(over, now)
 
-        def work(connection: Connection) -> tuple[Claim, Secrets]:
-            save_verdicts(connection, [each.verdict for each in over])
-            claimed = claim(connection, now, plan, served, lease)
-            return claimed, signing(connection, {push.app_id for push in claimed[0]}, now)
+        def work(connection: Connection) -> Found:
+            disabled = _settle(connection, over, news, now)
+            left = _bury(connection, burials, now)
+            due, next_at = claim(connection, now, plan.copy(), served, lease)  # this may be run again
+            look = news or stale or any(_disabled(known, push) for push in due)
+            targets = push_targets.load(connection) if look else None
+            secrets = signing(connection, {push.app_id for push in due}, now)
+            return Found(due, next_at, secrets, targets, disabled, left)
 
-        return await (self._database.write(work) if over or shared else self._database.read(work))
+        return await (self._database.write(work) if over or burials or shared else self._database.read(work))
+
+    def _news(self, over: list[Judged], now: int) -> News:
+        attempts = [(verdict.push, outcome) for verdict, outcome in over if outcome is not None]
+        return self._judge_targets.news(self._targets, attempts, now)
+
+    def _learn(self, found: Found) -> None:
+        """What the look said of targets."""
+        self._burials = found.burials
+        if found.targets is not None:
+            self._targets, self._targets_at = found.targets, self._clock.now_ms()
+        for target in found.disabled:
+            self._burials[target.app_id, target.target] = 0
+            log.error("push target disabled", app=target.app_id, target=target.target, reason=target.reason)
+
+    def _withheld(self, push: OwedPush) -> Verdict | None:
+        """What becomes of a push that must not be attempted now; None: it may be."""
+        now, key = self._clock.now_ms(), key_of(push.app_id, push.url)
+        if target := _disabled(self._targets, push):
+            return Verdict(push, DEAD, now, why_not_tried(target), tried=False)
+        if self._breaker.may_go(key, push.id, now):
+            return None
+        owed_at = push.replayed_at or push.created_at
+        again_at = self._breaker.again_at(key, push.kind == STATUS, owed_at, now)
+        if again_at is not None:
+            return Verdict(push, PENDING, again_at, tried=False)
+        self._tell(push).error("push dead", attempt=push.attempts, error=_TOO_LATE)
+        return Verdict(push, DEAD, now, _TOO_LATE, tried=False)
+
+    def _begin(self, push: OwedPush, secrets: tuple[str, ...]) -> None:
+        self._slots.take(push)
+        task = asyncio.create_task(self._attempt(push, secrets), name=f"push-{push.call_id}-{push.seq}")
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
     async def _rest(self, seconds: float) -> None:
         try:
@@ -133,7 +206,14 @@ class Deliverer:
 
     async def _attempt(self, push: OwedPush, secrets: tuple[str, ...]) -> None:
         outcome = await self._sender.send(push, secrets)
-        self._over.append(Attempted(self._judge(push, outcome), outcome.answered))
+        turn = self._breaker.over(
+            key_of(push.app_id, push.url), push.id, outcome.error is None, self._clock.now_ms()
+        )
+        if turn is Turn.SPARED:
+            self._tell(push).warning("push target spared: it fails all the time", error=outcome.error)
+        elif turn is Turn.BACK:
+            self._tell(push).info("push target answers again")
+        self._over.append(Judged(self._judge(push, outcome), outcome))
         self.wake()
 
     def _judge(self, push: OwedPush, outcome: Outcome) -> Verdict:
@@ -143,28 +223,30 @@ class Deliverer:
         settings = self._settings
         waits = settings.status_retry_s if push.kind == STATUS else settings.cdr_retry_s
         wait = None if outcome.final else wait_s(waits, made, settings.retry_jitter, outcome.retry_after_s)
-        told = log.bind(
-            call=push.call_id,
-            kind=push.kind,
-            seq=push.seq,
-            receiver=push.receiver.removesuffix(REPLAY_LANE),
-            attempt=made,
-            error=outcome.error,
-        )
+        told = self._tell(push).bind(attempt=made, error=outcome.error)
         if wait is None:
             told.error("push dead")
             return Verdict(push, DEAD, now, outcome.error)
         told.warning("push failed", retry_in_s=round(wait, 1))
         return Verdict(push, PENDING, now + round(wait * 1000), outcome.error)
 
+    def _tell(self, push: OwedPush) -> structlog.typing.FilteringBoundLogger:
+        receiver = push.receiver.removesuffix(REPLAY_LANE)
+        told: structlog.typing.FilteringBoundLogger = log.bind(
+            call=push.call_id, kind=push.kind, seq=push.seq, receiver=receiver
+        )
+        return told
+
     async def _finish(self) -> None:
         """Give the attempts under way their time, store what is over, drop the rest."""
         try:
             if self._under_way:
                 await asyncio.wait(self._under_way, timeout=_FINISH_S)
-            if verdicts := [each.verdict for each in self._over]:
+            over, now = self._over, self._clock.now_ms()
+            news = self._news(over, now)
+            if over or self._storing:  # a write waits for those before it
                 async with asyncio.timeout(_STORE_S):
-                    await self._database.write(lambda connection: save_verdicts(connection, verdicts))
+                    await self._database.write(lambda connection: _settle(connection, over, news, now))
         except Exception as error:
             log.error("push results not stored, their pushes stay pending", reason=_first_line(error))
         finally:
@@ -172,7 +254,7 @@ class Deliverer:
             for task in dropped:
                 task.cancel()
             await asyncio.gather(*dropped, return_exceptions=True)
-            if dropped and self._database.shared:
+            if self._database.shared:  # of those, and of a claim that was cancelled
                 await self._end_leases()
             if dropped:
                 log.info("push attempts dropped, their pushes stay pending", count=len(dropped))
@@ -205,6 +287,31 @@ def claim(connection: Connection, now: int, slots: Slots, after: str, lease: Lea
                 slots.take(push)
                 claimed.append(push)
     return claimed, next_at
+
+
+def _disabled(known: Known, push: OwedPush) -> PushTarget | None:
+    """The target of a push, if it is known to be disabled."""
+    if not known:
+        return None
+    target = known.get(key_of(push.app_id, push.url))
+    return target if target is not None and target.disabled_at is not None else None
+
+
+def _settle(connection: Connection, over: list[Judged], news: News, now: int) -> list[PushTarget]:
+    """Store what came of pushes, and what that says of their targets; returns those disabled by it."""
+    save_verdicts(connection, [each.verdict for each in over])
+    push_targets.forget(connection, news.works)
+    return push_targets.fail(connection, news.failed, now - STALE_MS) if news.failed else []
+
+
+def _bury(connection: Connection, burials: dict[Key, int], now: int) -> dict[Key, int]:
+    """Give up some of what is owed to disabled targets; returns what is left to do."""
+    left = {}
+    for key, after in burials.items():
+        last = push_targets.bury(connection, key, now, after, _BURIED_AT_ONCE)
+        if last is not None:
+            left[key] = last
+    return left
 
 
 def _first_line(error: Exception) -> str:

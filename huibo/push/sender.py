@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
+from time import monotonic
 from types import TracebackType
+from typing import Any
 
 import aiohttp
 import structlog
@@ -40,14 +44,25 @@ _ERROR_CHARS = 200
 class Outcome:
     """What came of an attempt. `error` is None for a delivery, else short text for people.
 
-    `final`: no further attempt can help. `answered`: in time and in HTTP. `retry_after_s`: what the receiver
-    asks to wait.
+    `final`: no further attempt can help. `gone`: nor can other pushes to this target. `answered`: in time and
+    in HTTP. `retry_after_s`: what the receiver asks to wait.
     """
 
     error: str | None = None
     final: bool = False
+    gone: bool = False
     answered: bool = False
     retry_after_s: float = 0
+
+
+@dataclass(slots=True)
+class _Tried:
+    """A request. `fresh`: a connection was opened for it, it was not sent over one that had been idle."""
+
+    fresh: bool = False
+
+
+_tried: ContextVar[_Tried | None] = ContextVar("tried", default=None)
 
 
 class Sender:
@@ -58,15 +73,20 @@ class Sender:
         self._clock = clock
         self._guard = Guard(settings.allowed_networks)
         self._session: aiohttp.ClientSession
+        self._once: aiohttp.ClientSession  # with a connection of its own for each request
 
     async def __aenter__(self) -> Sender:
+        self._session, self._once = self._client(keepalive_timeout=_KEEP_S), self._client(force_close=True)
+        return self
+
+    def _client(self, **connections: Any) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
             limit=0,  # whoever calls `send` sets the bounds
-            keepalive_timeout=_KEEP_S,
             resolver=ThreadResolver(),
-            socket_factory=self._guard.open_socket,
+            socket_factory=self._open_socket,
+            **connections,
         )
-        self._session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -77,12 +97,17 @@ class Sender:
                 total=self._settings.timeout_s, connect=self._settings.connect_timeout_s
             ),
         )
-        return self
+
+    def _open_socket(self, target: tuple[Any, ...]) -> socket.socket:
+        if (tried := _tried.get()) is not None:
+            tried.fresh = True
+        return self._guard.open_socket(target)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._session.close()
+        await self._once.close()
 
     async def send(self, push: OwedPush, secrets: Sequence[str] = ()) -> Outcome:
         """Make one attempt, signed with all `secrets`. Raises nothing but `CancelledError`."""
@@ -98,7 +123,28 @@ class Sender:
 
     async def _post(self, url: URL, push: OwedPush, secrets: Sequence[str]) -> Outcome:
         named = headers(id_of(push.call_id, push.seq), push.body, secrets, self._clock.now_ms() // 1000)
-        async with self._session.post(url, data=push.body, headers=named, allow_redirects=False) as answer:
+        began, tried = monotonic(), _Tried()
+        _tried.set(tried)
+        try:
+            return await self._ask(self._session, url, push.body, named, self._session.timeout)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if tried.fresh or not _was_closed(error):
+                raise
+        left_s = max(0.001, self._settings.timeout_s - (monotonic() - began))
+        left = aiohttp.ClientTimeout(total=left_s, connect=min(left_s, self._settings.connect_timeout_s))
+        return await self._ask(self._once, url, push.body, named, left)
+
+    async def _ask(
+        self,
+        client: aiohttp.ClientSession,
+        url: URL,
+        body: bytes,
+        named: dict[str, str],
+        limits: aiohttp.ClientTimeout,
+    ) -> Outcome:
+        async with client.post(
+            url, data=body, headers=named, allow_redirects=False, timeout=limits
+        ) as answer:
             outcome = self._judge(answer)
             await _read_reply(answer)
             return outcome
@@ -111,7 +157,8 @@ class Sender:
         if status in (429, 503):
             asked_s = retry_after_s(answer.headers.get("Retry-After"), self._clock.now_ms() / 1000)
         note = " (redirects are not followed)" if 300 <= status < 400 else ""
-        return Outcome(f"HTTP {status}{note}", final=status == 410, answered=True, retry_after_s=asked_s)
+        gone = status == 410
+        return Outcome(f"HTTP {status}{note}", final=gone, gone=gone, answered=True, retry_after_s=asked_s)
 
     def _describe(self, error: Exception) -> str:
         match error:
@@ -137,6 +184,13 @@ class Sender:
                 return type(error).__name__
 
 
+def _was_closed(error: Exception) -> bool:
+    """Whether the receiver has closed the connection, without a word: perhaps before the request came."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return isinstance(error.message, str)  # else it is what has come of a head
+    return isinstance(error, OSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)
+
+
 def _usable(text: str) -> URL | None:
     with suppress(ValueError):
         url = URL(text)
@@ -159,6 +213,8 @@ def _os_text(error: aiohttp.ClientOSError) -> str:
 
 async def _read_reply(answer: aiohttp.ClientResponse) -> None:
     """Read a short body to its end, so that the connection stays usable; of any other, close it."""
+    if answer.content.at_eof():
+        return
     with suppress(aiohttp.ClientError, TimeoutError):
         async with asyncio.timeout(_REPLY_S):
             left = _REPLY_BYTES

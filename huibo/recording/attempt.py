@@ -115,7 +115,7 @@ class Attempt:
             into=self._into,
             talk_ms=held.talk_ms,
             format=settings.format,
-            unclosed=held.attempts >= len(settings.retry_s),  # nobody will close them any more
+            last=held.attempts >= len(settings.retry_s),
         )
         try:
             for folder in (settings.folder, self._into.parent):  # a mode is not for the parents made with it
@@ -150,28 +150,25 @@ class Attempt:
 
     async def _done(self, kept: Kept, made: Made) -> None:
         means, held, now = self._means, self._held, self._means.clock.now_ms()
-        if not await means.database.write(lambda connection: self._save(connection, kept, now)):
+        if not await means.database.write(lambda connection: self._save(connection, kept, made.lacks, now)):
             raise _Lost
         means.pushes_owed()
-        self._log.info(
-            "recording ready",
-            talk_ms=held.talk_ms,
-            bytes=kept.bytes,
-            attempts=held.attempts + 1,
-            silent=list(made.silent),
-        )
+        told = self._log.bind(talk_ms=held.talk_ms, bytes=kept.bytes, attempts=held.attempts + 1)
+        told.info("recording ready", silent=list(made.silent))
+        if made.lacks is not None:
+            told.warning("recording incomplete", reason=made.lacks)
         try:
             await asyncio.to_thread(means.raw.remove, held.call_id)
         except OSError as error:  # the sweep will try again
             self._log.warning("raw files not deleted", reason=str(error))
 
-    def _save(self, connection: Connection, kept: Kept, now: int) -> bool:
+    def _save(self, connection: Connection, kept: Kept, lacks: str | None, now: int) -> bool:
         """A unit of work: the recording is ready, and its push is owed."""
         means, held = self._means, self._held
         app = find_app(connection, held.app_id)
         own_days = app.settings.keep_days if app else None
         expires_at = now + (own_days or means.settings.keep_days) * _DAY_MS
-        if not mark_ready(connection, held, kept, now, expires_at):
+        if not mark_ready(connection, held, kept, now, expires_at, lacks):
             return False
         if found := call_and_seq(connection, held):
             call, seq = found

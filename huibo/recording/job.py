@@ -12,7 +12,7 @@ class Job:
     """What is to be finished: the two raw files, into a third.
 
     `talk_ms`: how long the conversation was, which is the end of the raw files. `format`: mp3, opus or wav.
-    `unclosed`: take raw files too that the engine never closed.
+    `last`: nothing better will come, neither is what the engine never closed: what is there is taken.
     """
 
     said: Path
@@ -20,17 +20,18 @@ class Job:
     into: Path
     talk_ms: int
     format: str
-    unclosed: bool = False
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A finished file. `silent`: the parties of whom nothing is to be heard."""
+    """A finished file. `silent`: of whom nothing is to be heard. `lacks`: what is missing of the talk."""
 
     bytes: int
     sha256: str
     duration_ms: int
     silent: tuple[str, ...] = ()
+    lacks: str | None = None
 
 
 class Unfinished(Exception):

@@ -76,7 +76,7 @@ class Stack:
         terms = {"sandbox": Terms()} | dict(more_carriers or {})
         self.carriers = {name: self._carrier(name, asked) for name, asked in terms.items()}
         self._ari_password = secrets.token_hex(16)
-        self._engine_url = f"http://127.0.0.1:{engine_http}"
+        self.engine_url = f"http://127.0.0.1:{engine_http}"
         self._engine = Instance(asterisk, folder / "engine")
         self._engine.write(
             render(
@@ -249,7 +249,7 @@ class Stack:
         values: dict[str, dict[str, object]] = {
             "": {"database_url": f"sqlite:///{self.folder}/huibo.sqlite3"},
             "http": {"port": http_port},
-            "engine": {"url": self._engine_url, "password": self._ari_password},
+            "engine": {"url": self.engine_url, "password": self._ari_password},
             "push": {"allowed_networks": ["127.0.0.0/8", "::1/128"]},
             "recording": {
                 "folder": str(self.folder / "recordings"),

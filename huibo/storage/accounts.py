@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, case, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from huibo.storage.dialects import insert as insert_
 from huibo.storage.tables import accounts, cdrs, ledger
 from huibo.storage.tables import calls as call_rows
 
@@ -187,8 +187,7 @@ def _move(
 def _locked(connection: Connection, app_id: str) -> Account:
     """The account until the transaction ends, opened where nothing has moved yet."""
     if (row := connection.execute(_find.with_for_update(), {"of_app": app_id}).first()) is None:
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        opened = dialect.insert(accounts).values(app_id=app_id, balance=0, held=0)
+        opened = insert_(connection, accounts).values(app_id=app_id, balance=0, held=0)
         connection.execute(opened.on_conflict_do_nothing())  # another may open it at the same moment
         row = connection.execute(_find.with_for_update(), {"of_app": app_id}).one()
     return Account(*row)

@@ -1,4 +1,7 @@
-"""The audit log, to be read: units of work. It is written by `huibo.office.author` and never changed."""
+"""The audit log, to be read: units of work. Never changed once it is written.
+
+It is written by `huibo.office.author`; what the platform does by itself, by `push_targets`.
+"""
 
 from __future__ import annotations
 

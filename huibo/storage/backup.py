@@ -21,6 +21,7 @@ from huibo.storage.backup_postgres import BackupFailed
 from huibo.storage.database import open_engine, sqlite_file
 from huibo.storage.migrate import config_for
 from huibo.storage.tables import metadata
+from huibo.storage.tenure import lock_file
 
 _SQLITE, _POSTGRES = b"SQLite format 3\0", b"PGDMP"
 _OWN_BUSINESS = "secrets"  # made by every start; no reason to call a database used
@@ -59,9 +60,10 @@ def restore(url: str, file: Path, *, force: bool) -> Path | None:
     if revision not in known:
         raise BackupFailed(f"{file} belongs to a newer huibo (schema {revision}): upgrade this one")
     if target is not None:
-        return _restore_sqlite(target, file, force)
-    with _database(url) as engine:
-        if postgres.others(engine):
+        with _nobody_else(target):
+            return _restore_sqlite(target, file, force)
+    with _database(url) as engine, postgres.nobody_starts(engine) as connection:
+        if postgres.others(connection):
             raise BackupFailed(f"{engine.url!r} is in use: stop huibo first")
         if not _holds_anything(engine):
             postgres.load(url, file)
@@ -74,10 +76,22 @@ def restore(url: str, file: Path, *, force: bool) -> Path | None:
         return kept
 
 
-def _restore_sqlite(target: Path, file: Path, force: bool) -> Path | None:
-    kept = target.with_name(target.name + _replaced())
+@contextmanager
+def _nobody_else(target: Path) -> Iterator[None]:
+    """No huibo runs on an SQLite database, and none starts within."""
     if not target.parent.is_dir():
         raise BackupFailed(f"{target.parent} is no folder: make it first")
+    held = lock_file(target)
+    if held is None:
+        raise BackupFailed(f"{target} is in use: stop huibo first")
+    try:
+        yield
+    finally:
+        os.close(held)
+
+
+def _restore_sqlite(target: Path, file: Path, force: bool) -> Path | None:
+    kept = target.with_name(target.name + _replaced())
     used = target.exists() and _examine_sqlite(target)
     if used and not force:
         raise _not_empty(str(target), kept)

@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Connection, Engine, func, make_url, select, text
+
+from huibo.storage.migrate import MIGRATION_LOCK
 
 
 class BackupFailed(Exception):
@@ -37,12 +41,21 @@ def revision(file: Path) -> str:
     raise BackupFailed(f"{file} is no backup of huibo")
 
 
-def others(engine: Engine) -> int:
+@contextmanager
+def nobody_starts(engine: Engine) -> Iterator[Connection]:
+    """A huibo that starts waits with its first look at the schema until this is over."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.scalar(select(func.pg_try_advisory_lock(MIGRATION_LOCK))):
+            raise BackupFailed(f"{engine.url!r} is in use: a huibo starts, or another restore runs")
+        yield connection
+        connection.scalar(select(func.pg_advisory_unlock(MIGRATION_LOCK)))
+
+
+def others(connection: Connection) -> int:
     """How many connections there are to the database beside the one that asks."""
     query = """SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
-    with engine.connect() as connection:
-        return int(connection.scalar(text(query)) or 0)
+    return int(connection.scalar(text(query)) or 0)
 
 
 def _run(tool: str, url: str | None, *options: str) -> str:

@@ -12,11 +12,15 @@ from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, insert,
 from sqlalchemy.exc import IntegrityError
 
 from huibo.model import App, AppSettings, AppState, DisplayNumber, Trunk
+from huibo.storage.notices import tell
 from huibo.storage.tables import app_numbers, apps, numbers, trunks
 
 _settings = TypeAdapter(AppSettings)
 _trunk = TypeAdapter(Trunk)
 _TRUNK_COLUMNS = {"name", "host", "port", "codecs", "username", "password", "priority", "state"}
+
+
+TRUNKS_CHANGED = "trunks"  # a notice
 
 
 class Conflict(Exception):
@@ -98,11 +102,13 @@ def add_trunk(connection: Connection, trunk: Trunk, at: int) -> None:
     """Raises `Conflict` when the trunk exists."""
     row = _trunk_row(trunk) | {"created_at": at}
     _add(connection, trunks, row, f"trunk {trunk.name} exists already")
+    tell(connection, TRUNKS_CHANGED)
 
 
 def change_trunk(connection: Connection, trunk: Trunk) -> None:
     """Write a trunk that exists anew."""
     connection.execute(update(trunks).where(trunks.c.name == trunk.name).values(_trunk_row(trunk)))
+    tell(connection, TRUNKS_CHANGED)
 
 
 def find_trunk(connection: Connection, name: str) -> Trunk | None:
@@ -123,6 +129,7 @@ def list_trunks(connection: Connection, lock: bool = False) -> list[Trunk]:
 
 
 def remove_trunk(connection: Connection, name: str) -> bool:
+    tell(connection, TRUNKS_CHANGED)
     return connection.execute(delete(trunks).where(trunks.c.name == name)).rowcount > 0
 
 

@@ -19,14 +19,18 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from huibo.flow.state import CallState
 from huibo.model import Call, CancelUnless
+from huibo.storage import dialects
 from huibo.storage.calls import call_of, state_of
+from huibo.storage.notices import tell
 from huibo.storage.outbox import end_leases
 from huibo.storage.recordings import PENDING
 from huibo.storage.tables import calls, cells, recordings, trunk_turns, wishes
+
+# Notices: for the cell that is named, and for whoever asked.
+WISHED, DRAINED, ANSWERED = "wish", "drain", "answer"
 
 _silent = select(cells.c.name).where(cells.c.seen_at < bindparam("before"))
 
@@ -44,9 +48,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class SeenCell(Cell):
-    """A cell, and for how long nothing has been heard of it (ms)."""
+    """A cell, and for how long nothing has been heard of it (ms). `draining`: it is to take no more calls."""
 
     silent_ms: int
+    draining: bool
 
 
 class Answer(StrEnum):
@@ -79,10 +84,7 @@ def beat(connection: Connection, cell: Cell) -> None:
     """Say that a cell is alive."""
     now = now_of(connection)
     row = {name: getattr(cell, name) for name in Cell.__dataclass_fields__}
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    adding = dialect.insert(cells).values(row | {"started_at": now, "seen_at": now})
-    changed = {name: adding.excluded[name] for name in (*row, "seen_at")}
-    connection.execute(adding.on_conflict_do_update(index_elements=["name"], set_=changed))
+    dialects.put(connection, cells, row | {"started_at": now, "seen_at": now}, kept=("started_at",))
 
 
 def list_cells(connection: Connection) -> list[SeenCell]:
@@ -90,6 +92,21 @@ def list_cells(connection: Connection) -> list[SeenCell]:
     now = now_of(connection)
     rows = connection.execute(select(cells).order_by(cells.c.name)).mappings()
     return [_seen(row, now) for row in rows]
+
+
+def seen_at(connection: Connection, name: str) -> int | None:
+    """When a cell said last that it lives (UNIX ms, the database's clock); None: never."""
+    return connection.scalar(select(cells.c.seen_at).where(cells.c.name == name))
+
+
+def drain(connection: Connection, name: str, draining: bool) -> None:
+    """Have a cell take no more calls, or take calls again."""
+    connection.execute(update(cells).where(cells.c.name == name).values(draining=draining))
+    tell(connection, DRAINED, name)
+
+
+def is_draining(connection: Connection, name: str) -> bool:
+    return bool(connection.scalar(select(cells.c.draining).where(cells.c.name == name)))
 
 
 def inherit(connection: Connection, name: str) -> None:
@@ -128,8 +145,7 @@ def next_turn(
 
     In no window are there more than `per_second`, whichever cells they leave from.
     """
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    first = dialect.insert(trunk_turns).values(trunk=trunk, slots=[]).on_conflict_do_nothing()
+    first = dialects.insert(connection, trunk_turns).values(trunk=trunk, slots=[]).on_conflict_do_nothing()
     connection.execute(first)
     query = select(trunk_turns.c.slots).where(trunk_turns.c.trunk == trunk).with_for_update()
     slots = list(connection.scalars(query).one())
@@ -153,6 +169,7 @@ def wish(connection: Connection, cell: str, call_id: str, unless: CancelUnless, 
     row = {"cell": cell, "call_id": call_id, "unless": unless.value, "created_at": at}
     key = connection.execute(insert(wishes), row).inserted_primary_key
     assert key is not None
+    tell(connection, WISHED, cell)
     return int(key[0])
 
 
@@ -166,6 +183,7 @@ def wishes_of(connection: Connection, cell: str) -> list[Wish]:
 
 def answer(connection: Connection, wish_id: int, what: Answer) -> None:
     connection.execute(update(wishes).where(wishes.c.id == wish_id).values(answer=what.value))
+    tell(connection, ANSWERED)
 
 
 def answer_to(connection: Connection, wish_id: int) -> Answer | None:
@@ -180,4 +198,4 @@ def withdraw(connection: Connection, wish_id: int, older_than: int) -> None:
 
 def _seen(row: Any, now: int) -> SeenCell:
     values = {name: row[name] for name in Cell.__dataclass_fields__}
-    return SeenCell(**values, silent_ms=max(0, now - row["seen_at"]))
+    return SeenCell(**values, silent_ms=max(0, now - row["seen_at"]), draining=row["draining"])

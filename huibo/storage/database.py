@@ -1,38 +1,54 @@
 """One database, from asyncio: units of work run on threads, and writes share their commits.
 
-A unit of work is a plain function of a `Connection`. Writes go through one thread which puts all that wait
-into one transaction (group commit), each behind a savepoint of its own, so that a call costs rows, not
-fsyncs, and one that fails takes no other with it. Nothing else in the program opens a connection.
+A unit of work is a plain function of a `Connection`. Nothing else in the program opens a connection. Whoever
+has somebody waiting says for how long: then he is told in time, and told the truth (`GaveUp`, `InDoubt`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import queue
+import sqlite3
 import threading
+import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+import structlog
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
+
+from huibo.storage.writer import InDoubt, Job, Stage, Writer, hand_back
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
-_BATCH = 256  # bounds how long the first of a batch waits for the last
+PATIENCE_S = 5.0  # what a request waits for the database before it is answered that there is none
+_READERS = 8
+_CLOSE_S = 2.0
+_WAL_TRIES, _WAL_RETRY_S = 100, 0.02
+_LOCK_S = 4  # for what another process holds: less than the patience, so that the reason can be told
+# How a server that is gone, not merely down, is noticed. Names of libpq; a URL may say otherwise.
+_WATCHFUL = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 
 
-@dataclass(slots=True)
-class _Job:
-    work: Work[Any]
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
-    result: Any = None
-    error: BaseException | None = None
+class GaveUp(Exception):
+    """The database did not answer in time; what was asked of it is not and will not be kept."""
+
+
+# What is no fault of the unit of work.
+TROUBLE = (GaveUp, InDoubt, OperationalError, InterfaceError, NoConnection)
 
 
 class Database:
@@ -42,30 +58,64 @@ class Database:
         self.engine = open_engine(url)
         self._reader = reader_of(self.engine)
         self._closed = False
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._write_loop, name="huibo-writer", daemon=True)
-        self._thread.start()
+        self._writer = Writer(self.engine)
+        self._reads: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._readers: list[threading.Thread] = []
+        self._reading = 0
+        self._count = threading.Lock()
 
     @property
     def shared(self) -> bool:
         """Other processes may work on it, too."""
         return self.engine.dialect.name != "sqlite"
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], patience_s: float | None = None) -> T:
         """Run `work` in a transaction and return its result once that is committed.
 
-        Whatever `work` raises is raised here, and nothing of it is kept; so is what the commit raises.
+        Whatever `work` raises is raised here, and nothing of it is kept; so is what the commit raises. After
+        `patience_s` raises `GaveUp`. When it cannot be known whether it was kept: `InDoubt`. Until then it
+        may run several times, of which one is kept.
         """
         if self._closed:
             raise RuntimeError("the database is closed")
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put(_Job(work, loop, future))
-        return await future
+        job = Job(work, loop, loop.create_future())
+        self._writer.put(job)
+        if await _patiently(job, patience_s):
+            stage = self._writer.withdraw(job)
+            if stage is Stage.COMMITTING:
+                raise InDoubt(f"the database did not say within {patience_s:g} s whether it was kept")
+            if stage is Stage.WITHDRAWN:
+                raise GaveUp(f"the database did not answer within {patience_s:g} s")
+            if job.error is not None:
+                raise job.error
+        result: T = job.result
+        return result
 
-    async def read(self, work: Work[T]) -> T:
-        """Run `work` on a connection of its own, beside the writer; it must not write."""
-        return await asyncio.to_thread(self.read_now, work)
+    async def read(self, work: Work[T], patience_s: float | None = None) -> T:
+        """Run `work` on a connection of its own, beside the writer; it must not write.
+
+        After `patience_s` raises `GaveUp`.
+        """
+        return await self.aside(lambda: self.read_now(work), patience_s)
+
+    async def aside(self, function: Callable[[], T], patience_s: float | None = None) -> T:
+        """Run what may hang with the database on a thread that the end of the process does not wait for."""
+        if self._closed:
+            raise RuntimeError("the database is closed")
+        loop = asyncio.get_running_loop()
+        job = Job(lambda _: function(), loop, loop.create_future())
+        with self._count:
+            self._reading += 1
+            if len(self._readers) < min(self._reading, _READERS):
+                thread = threading.Thread(target=self._read_loop, name="huibo-reader", daemon=True)
+                self._readers.append(thread)
+                thread.start()
+        self._reads.put(job)
+        if await _patiently(job, patience_s):
+            raise GaveUp(f"the database did not answer within {patience_s:g} s")
+        result: T = job.result
+        return result
 
     def read_now(self, work: Work[T]) -> T:
         """`read` for callers without an event loop."""
@@ -78,49 +128,65 @@ class Database:
             return work(connection)
 
     async def close(self) -> None:
+        """Waits for the writes under way, but not for long on a database that does not answer."""
         self._closed = True
-        self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
-        self.engine.dispose()
+        for _ in self._readers:
+            self._reads.put(None)
+        if await asyncio.to_thread(self._writer.end, _CLOSE_S):
+            self.engine.dispose()
+        else:
+            log.error("database does not answer: what it was to write last is not kept")
 
-    def _write_loop(self) -> None:
-        while True:
-            first = self._jobs.get()
-            if first is None:
-                return
-            batch = [first]
-            last = False
-            while len(batch) < _BATCH and not self._jobs.empty():
-                job = self._jobs.get()
-                if job is None:
-                    last = True
-                    break
-                batch.append(job)
-            self._commit(batch)
-            _resolve(batch)
-            if last:
-                return
+    def _read_loop(self) -> None:
+        while (job := self._reads.get()) is not None:
+            if not job.future.done():  # else nobody waits any more
+                try:
+                    job.result = job.work(None)  # type: ignore[arg-type]
+                except BaseException as error:  # the thread outlives whatever a unit does
+                    job.error = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
+                hand_back([job])
+            with self._count:
+                self._reading -= 1
 
-    def _commit(self, batch: list[_Job]) -> None:
-        try:
-            with self.engine.begin() as connection:
-                for job in batch:
-                    _run(job, connection)
-        except Exception as error:  # the commit itself, or the connection: nobody's work was kept
-            for job in batch:
-                job.error = job.error or error
+
+async def _patiently(job: Job, patience_s: float | None) -> bool:
+    """Wait for a job. Raises what it raises; True: it took too long."""
+    try:
+        async with asyncio.timeout(patience_s) as patience:
+            await job.future
+    except TimeoutError:
+        if not patience.expired():
+            raise
+        return True
+    return False
 
 
 def open_engine(url: str) -> Engine:
     """An SQLAlchemy engine with this product's settings for that kind of database."""
-    engine = create_engine(url, hide_parameters=True)  # errors are logged; numbers and passwords are not
+    parsed = make_url(url)
+    sizes = {"pool_size": _READERS + 2} if parsed.get_backend_name() != "sqlite" else {}
+    engine = create_engine(
+        parsed,
+        hide_parameters=True,  # errors are logged; numbers and passwords are not
+        connect_args=watchful(parsed),
+        pool_pre_ping=bool(sizes),  # a server that was restarted costs nobody an error
+        **sizes,
+    )
     if engine.dialect.name == "sqlite":
         _make_private(sqlite_file(url))
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
+        event.listen(engine, "connect", _prepare_postgres)
         event.listen(engine, "handle_error", _forget_details)
     return engine
+
+
+def watchful(url: URL) -> dict[str, int]:
+    """What a connection needs to notice that the other side is gone."""
+    if url.get_backend_name() == "sqlite":
+        return {}
+    return {name: value for name, value in _WATCHFUL.items() if name not in url.query}
 
 
 def reader_of(engine: Engine) -> Engine:
@@ -142,47 +208,32 @@ def _make_private(file: Path | None) -> None:
         file.touch(mode=0o600)
 
 
-def _run(job: _Job, connection: Connection) -> None:
-    savepoint = connection.begin_nested()
-    try:
-        job.result = job.work(connection)
-    except BaseException as error:  # the writer outlives whatever a unit does
-        # a future takes no StopIteration
-        job.error = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
-        try:
-            savepoint.rollback()
-        except DBAPIError:
-            # SQLite gives up the whole transaction when the disk is full: nobody's work was kept
-            raise job.error from None
-    else:
-        savepoint.commit()
-
-
-def _resolve(batch: list[_Job]) -> None:
-    for loop in {job.loop for job in batch}:
-        jobs = [job for job in batch if job.loop is loop]
-        with suppress(RuntimeError):  # closed meanwhile: nobody waits there any more
-            loop.call_soon_threadsafe(_hand_back, jobs)
-
-
-def _hand_back(jobs: list[_Job]) -> None:
-    for job in jobs:
-        if job.future.done():
-            continue  # whoever waited has gone; the work is done all the same
-        if job.error is not None:
-            job.future.set_exception(job.error)
-        else:
-            job.future.set_result(job.result)
-
-
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")  # a step is on disk before the phone rings
     cursor.execute("PRAGMA busy_timeout = 5000")
+    _begin_wal(cursor)
+    cursor.execute("PRAGMA synchronous = FULL")  # a step is on disk before the phone rings
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _begin_wal(cursor: Any) -> None:
+    """Two processes that open a new file at once are in each other's way here, and SQLite does not wait."""
+    for left in reversed(range(_WAL_TRIES)):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not left or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            time.sleep(_WAL_RETRY_S)
+
+
+def _prepare_postgres(connection: Any, _record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = '{_LOCK_S}s'")
+    connection.commit()
 
 
 def _forget_details(context: ExceptionContext) -> None:

@@ -22,6 +22,12 @@ def remembered(connection: Connection, app_id: str, key: str, now: int) -> tuple
     return (row.digest, row.call_id) if row else None
 
 
+def forget(connection: Connection, app_id: str, key: IdempotencyKey, call_id: str) -> None:
+    """The request that came with this key was refused after all: it may be made again."""
+    gone = delete(idempotency).where(idempotency.c.app_id == app_id, idempotency.c.key == key.key)
+    connection.execute(gone.where(idempotency.c.call_id == call_id))
+
+
 def remember(connection: Connection, app_id: str, key: IdempotencyKey, call_id: str, now: int) -> None:
     """Remember a request; what is older than a day is forgotten on the way."""
     connection.execute(delete(idempotency).where(idempotency.c.created_at <= now - KEPT_MS))

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, tuple_
+from sqlalchemy import Connection, Row, bindparam, delete, select, tuple_
 
+from huibo.storage.dialects import put
 from huibo.storage.tables import locks
 
 
@@ -54,10 +55,9 @@ def locked(connection: Connection, kind: LockKind, now: int) -> frozenset[str]:
 
 def put_lock(connection: Connection, lock: Lock) -> None:
     """Set a lock, in place of the one there was; what is long over is forgotten on the way."""
-    lift(connection, lock.kind, lock.subject)
-    connection.execute(delete(locks).where(locks.c.until <= lock.since))
     row = {"kind": lock.kind.value, "subject": lock.subject, "reason": lock.reason}
-    connection.execute(insert(locks), row | {"since": lock.since, "until": lock.until})
+    put(connection, locks, row | {"since": lock.since, "until": lock.until})
+    connection.execute(delete(locks).where(locks.c.until <= lock.since))
 
 
 def list_locks(

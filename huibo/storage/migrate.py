@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-_LOCK = 0x6875_6962_6F  # any number that nobody else takes
+MIGRATION_LOCK = 0x6875_6962_6F  # any number that nobody else takes
 _FOLDER = Path(__file__).parent / "migrations"
 
 
@@ -42,5 +42,6 @@ def migrate(engine: Engine) -> None:
 
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":  # SQLite's writers queue up anyway
-            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
+            connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         command.upgrade(config_for(connection), "head")

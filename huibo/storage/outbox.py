@@ -3,7 +3,7 @@
 A push is written in the transaction of the step that owes it and stays until delivered or dead. Status
 pushes of one call leave in order and before whatever follows them: a pending one blocks the later pushes of
 its call. One that is sent once more for an operator blocks only others like it. What may leave is chosen here
-and nowhere else; two processes on one outbox would need leases.
+and nowhere else; several processes share an outbox by leases.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
+    Integer,
     Select,
+    Text,
     bindparam,
+    case,
     func,
     insert,
     or_,
@@ -47,6 +50,7 @@ class OwedPush(NamedTuple):
     body: bytes
     attempts: int
     replayed_at: int | None = None  # which is how a verdict knows that it comes too late
+    created_at: int = 0
 
 
 class Lease(NamedTuple):
@@ -69,12 +73,16 @@ class Waiting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one attempt came to. `at` (UNIX ms): of a pending push its next attempt, of others their end."""
+    """What became of a push. `at` (UNIX ms): of a pending push its next attempt, of others their end.
+
+    `tried`: by an attempt; else what is known of its last attempt's error stays unless there is another.
+    """
 
     push: OwedPush
     state: str
     at: int
     error: str | None = None
+    tried: bool = True
 
 
 def receiver_of(url: str) -> str:
@@ -200,11 +208,14 @@ _save = (
         func.coalesce(pushes.c.replayed_at, 0) == bindparam("begun_at"),
     )
     .values(
-        attempts=pushes.c.attempts + 1,
+        attempts=pushes.c.attempts + bindparam("tried", type_=Integer),
         state=bindparam("state"),
         next_at=bindparam("next_at"),
         finished_at=bindparam("finished_at"),
-        last_error=bindparam("last_error"),
+        last_error=case(
+            (bindparam("tried", type_=Integer) == 1, bindparam("last_error", type_=Text)),
+            else_=func.coalesce(bindparam("last_error", type_=Text), pushes.c.last_error),
+        ),
         leased_until=None,
         leased_by=None,
     )
@@ -255,4 +266,5 @@ def _outcome(verdict: Verdict) -> dict[str, object]:
         "next_at": verdict.at,
         "finished_at": None if verdict.state == PENDING else verdict.at,
         "last_error": verdict.error,
+        "tried": int(verdict.tried),
     }

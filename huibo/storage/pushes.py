@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, case, or_, select, update
 
+from huibo.storage.notices import tell
 from huibo.storage.outbox import PENDING, REPLAY_LANE, STATUS, in_replay_lane
 from huibo.storage.tables import pushes
 
@@ -68,11 +69,15 @@ def ids_of(connection: Connection, wanted: Wanted, after: int, limit: int) -> li
     return list(connection.scalars(query.order_by(pushes.c.id).limit(limit)))
 
 
+PUSHES_OWED = "pushes"  # a notice: by somebody who does not deliver them himself
+
+
 def replay(connection: Connection, ids: Sequence[int], at: int) -> None:
     """Have pushes attempted as if for the first time, at once (UNIX ms `at`).
 
     They get out of the way of what is new; but not a status push that still has its place in the order.
     """
+    tell(connection, PUSHES_OWED)
     aside = or_(pushes.c.state != PENDING, pushes.c.kind != STATUS)
     change = update(pushes).where(pushes.c.id.in_(ids))
     connection.execute(

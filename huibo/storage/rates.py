@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from huibo.numbers import beginnings
 from huibo.rating import Rate
+from huibo.storage.dialects import put
 from huibo.storage.tables import rates
 
 _COLUMNS = (rates.c.prefix, rates.c.per_minute, rates.c.first_s, rates.c.next_s, rates.c.setup)
@@ -27,8 +28,7 @@ def find_rate(connection: Connection, plan: str, e164: str) -> Rate | None:
 
 def put_rate(connection: Connection, plan: str, rate: Rate, note: str, at: int) -> None:
     """Add a rate to a plan, or replace the one of that prefix."""
-    remove_rate(connection, plan, rate.prefix)
-    connection.execute(insert(rates), asdict(rate) | {"plan": plan, "note": note, "created_at": at})
+    put(connection, rates, asdict(rate) | {"plan": plan, "note": note, "created_at": at})
 
 
 def list_rates(

@@ -107,9 +107,14 @@ def hold_on(connection: Connection, held: Held, until: int) -> Held | None:
     return held._replace(until=until) if _settle(connection, held, {"next_at": until}) else None
 
 
-def mark_ready(connection: Connection, held: Held, kept: Kept, at: int, expires_at: int) -> bool:
-    """The file is in the store. Tells whether that was still this holder's to say, as all verdicts do."""
-    done = {"state": READY, "reason": None, "finished_at": at, "expires_at": expires_at}
+def mark_ready(
+    connection: Connection, held: Held, kept: Kept, at: int, expires_at: int, lacks: str | None = None
+) -> bool:
+    """The file is in the store. Tells whether that was still this holder's to say, as all verdicts do.
+
+    `lacks`: what is missing in it, if anything is.
+    """
+    done = {"state": READY, "reason": lacks, "finished_at": at, "expires_at": expires_at}
     return _settle(connection, held, done | {"attempts": held.attempts + 1} | kept._asdict())
 
 

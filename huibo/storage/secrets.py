@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from secrets import token_bytes
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
+from huibo.storage.dialects import insert
 from huibo.storage.tables import secrets
 
 _BYTES = 32
@@ -18,8 +19,10 @@ def secret(connection: Connection, name: str) -> bytes:
     """The secret of that name, 32 random bytes; made if there is none. Needs a transaction that may write."""
     known = find_secret(connection, name)
     if known is None:
-        known = token_bytes(_BYTES)
-        connection.execute(insert(secrets), {"name": name, "value": known})
+        made = insert(connection, secrets).values(name=name, value=token_bytes(_BYTES))
+        connection.execute(made.on_conflict_do_nothing())  # another process may make it at the same moment
+        known = find_secret(connection, name)
+        assert known is not None
     return known
 
 

@@ -172,7 +172,7 @@ recordings = Table(
     Column("attempts", Integer, nullable=False),
     Column("finished_at", BigInteger),
     Column("expires_at", BigInteger),  # when it is purged
-    Column("reason", Text),  # why it failed
+    Column("reason", Text),  # why it failed, or what it lacks
     Column("key", Text),  # where the store has it
     Column("format", String(8)),
     Column("bytes", BigInteger),
@@ -361,4 +361,16 @@ pushes = Table(
     ),
     Index("ix_pushes_call", "call_id", "seq", unique=True),
     Index("ix_pushes_app", "app_id", "id"),
+)
+
+push_targets = Table(
+    "push_targets",  # only those that fail: one that works has no row
+    metadata,
+    Column("app_id", String(64), primary_key=True),
+    Column("target", Text, primary_key=True),  # `push_targets.target_of`
+    Column("failing_since", BigInteger, nullable=False),
+    Column("failed_at", BigInteger, nullable=False),  # last, to the hour
+    Column("last_error", Text, nullable=False),
+    Column("disabled_at", BigInteger),
+    Column("reason", Text),
 )

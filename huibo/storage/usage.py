@@ -38,6 +38,12 @@ def calls_to(connection: Connection, app_id: str, callee: str, since: int) -> in
     return connection.scalars(_to_callee, {"of_app": app_id, "to": callee, "since": since}).one()
 
 
+def calls_of(connection: Connection, cell: str) -> int:
+    """The calls that a cell carries."""
+    query = select(func.count()).where(calls.c.cell == cell, calls.c.ended_at.is_(None))
+    return int(connection.scalar(query) or 0)
+
+
 def legs_on(connection: Connection, trunk: str) -> int:
     """How many legs are on a trunk or will be tried there first: a call takes both its channels at once."""
     used = {"on": trunk}

@@ -61,11 +61,15 @@ ROUTES: dict[tuple[str, str], tuple[Role, Any]] = {
     ("GET", "/pushes/{push_id}"): (V, None),
     ("POST", "/pushes/{push_id}:replay"): (O, None),
     ("POST", "/pushes:replay"): (O, {"call_id": "nobody"}),
+    ("GET", "/push-targets"): (V, None),
+    ("POST", "/push-targets:enable"): (O, {"app_id": "nobody", "url": "http://x/"}),
     ("GET", "/tokens"): (A, None),
     ("POST", "/tokens"): (A, {"name": "x"}),
     ("DELETE", "/tokens/{token_id}"): (A, None),
     ("GET", "/audit"): (V, None),
     ("GET", "/health"): (V, None),
+    ("POST", "/cells/{name}:drain"): (O, None),
+    ("POST", "/cells/{name}:undrain"): (O, None),
 }
 HOLES = {
     **dict.fromkeys(("app_id", "number", "name", "call_id", "token_id", "subject"), "nobody"),

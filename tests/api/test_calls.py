@@ -385,6 +385,7 @@ async def test_health_of_the_cell_and_the_trunks(service: Service, named: Named)
     assert health["ok"] is False
     (cell,) = health["cells"]
     assert (cell["engine_ready"], cell["live_calls"], cell["base_url"]) == (False, 0, service.base_url)
+    assert cell["draining"] is False
     own = next(one for one in health["trunks"] if one["name"] == trunk)
     assert (own["channels"], own["channels_in_use"], own["lock"]) == (7, 1, None)
     assert own == (await service.get(f"/trunks/{trunk}/health")).ok()

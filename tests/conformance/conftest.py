@@ -6,14 +6,11 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
-from psycopg import sql
-from sqlalchemy import make_url
 
 from huibo.storage.database import Database
 from huibo.storage.migrate import migrate
-from tests.postgres import running
+from tests.postgres import new_database, running
 
 _fresh = (f"huibo_{number}" for number in itertools.count(1))
 
@@ -22,15 +19,7 @@ _fresh = (f"huibo_{number}" for number in itertools.count(1))
 def postgres() -> Iterator[Callable[[], str]]:
     """Gives the URL of an empty database each time it is called."""
     with running() as server:
-
-        def make() -> str:
-            name = next(_fresh)
-            with psycopg.connect(server, autocommit=True) as connection:
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-            url = make_url(server.replace("postgresql://", "postgresql+psycopg://", 1))
-            return url.set(database=name).render_as_string(hide_password=False)
-
-        yield make
+        yield lambda: new_database(server, next(_fresh))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

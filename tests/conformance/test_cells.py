@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any, cast
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy.exc import OperationalError
 
+from huibo.cells import Cells
+from huibo.clock import Clock
+from huibo.config import CellSettings
+from huibo.flow.live import LiveCalls
 from huibo.flow.machine import step
+from huibo.flow.runner import Services
 from huibo.flow.state import CallState, Finish, Start, Tick
 from huibo.model import CancelUnless, Push
 from huibo.storage import cells
 from huibo.storage.calls import NotOurs, add_call, find_cdr, save_step, unfinished
 from huibo.storage.cells import Answer, Cell
 from huibo.storage.database import Database
+from huibo.storage.notices import Listener
 from huibo.storage.outbox import (
     DELIVERED,
     PENDING,
@@ -209,3 +219,90 @@ async def test_one_process_at_a_time_is_a_cell(database: Database, database_url:
         another.take(0)
         another.end()
         first.end()
+
+
+async def test_a_cell_whose_connection_was_lost_takes_its_right_again(
+    database: Database, database_url: str
+) -> None:
+    if not database.shared:
+        pytest.skip("the lock is on a file")
+    first, second = Tenure(database.engine, "one"), Tenure(Database(database_url).engine, "one")
+    first.take(0)
+    name = database.engine.url.database
+    others = Database(make_url(database_url).set(database="postgres").render_as_string(hide_password=False))
+
+    def allow(yes: bool) -> None:
+        with others.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {yes}"))
+            if not yes:
+                end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = :name"
+                connection.execute(text(end), {"name": name})
+
+    allow(False)
+    for _ in range(2):  # nobody is there to ask; it does not forget what it had
+        with pytest.raises(OperationalError):
+            first.renew()
+    allow(True)
+    first.renew()
+    with pytest.raises(Taken):
+        second.take(0)
+    allow(False)
+    allow(True)
+    second.take(0)  # sooner than the first came back
+    with pytest.raises(Taken):
+        first.renew()
+    with pytest.raises(Taken):
+        first.renew()
+    second.end()
+    await others.close()
+
+
+async def test_a_connection_of_its_own_that_hangs_at_the_server_is_not_another_process(
+    database: Database, database_url: str
+) -> None:
+    if not database.shared:
+        pytest.skip("the lock is on a file")
+    opened: list[int] = []
+    engine = Database(database_url).engine
+    event.listen(engine, "connect", lambda connection, _record: opened.append(connection.fileno()))
+    tenure = Tenure(engine, "one")
+    tenure.take(0)
+    kept = os.dup(opened[-1])  # as far as the server knows, the connection is there
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, opened[-1])
+    os.close(nothing)
+    tenure.renew()
+    os.close(kept)
+    with pytest.raises(Taken):
+        Tenure(database.engine, "one").take(0)
+    tenure.end()
+
+
+async def test_word_of_a_wish_goes_round_at_once(database: Database, database_url: str) -> None:
+    """No cell would look by itself before a minute is over."""
+    if not database.shared:
+        pytest.skip("there is nobody to tell")
+    settings = CellSettings(name="x", beat_s=60, lost_after_s=600, patience_s=1)
+    databases = [Database(database_url) for _ in range(2)]
+    listeners = [Listener(one.engine) for one in databases]
+    found = []
+    for name, one, listener in zip(("one", "two"), databases, listeners, strict=True):
+        services = Services(*[cast(Any, None)] * 10)
+        live = LiveCalls(replace(services, database=one, clock=Clock()), name)
+        own = settings.model_copy(update={"name": name})
+        found.append(Cells(one, Clock(), own, live, partial(replace, ONE, name=name), listener))
+    runs = [listener.run() for listener in listeners] + [cell.run() for cell in found]
+    tasks = [asyncio.create_task(run) for run in runs]
+    async with asyncio.timeout(30):
+        while not all(listener.listening for listener in listeners):
+            await asyncio.sleep(0.01)
+    call = await carried(database, "one")
+    began = asyncio.get_running_loop().time()
+    for _ in range(5):
+        assert await found[1].cancel(call, CancelUnless.NEVER) is None  # nobody has it in fact
+    assert asyncio.get_running_loop().time() - began < 5
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for one in databases:
+        await one.close()

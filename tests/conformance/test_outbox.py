@@ -65,7 +65,9 @@ async def test_a_push_comes_back_as_it_was_owed(database: Database) -> None:
     body = '{"msg":"中文 \\u0000 ☎"}'.encode()
     await add(database, replace(owed("c1", 3, "cdr"), body=body))
     (push,) = await due(database)
-    assert push == OwedPush(push.id, "c1", "1400000000", "cdr", 3, "https://hook.example/in", HOOK, body, 0)
+    assert push == OwedPush(
+        *(push.id, "c1", "1400000000", "cdr", 3, "https://hook.example/in", HOOK, body, 0), None, NOW
+    )
     assert await row(database, "c1", 3) == {
         "id": push.id,
         "call_id": "c1",
@@ -186,6 +188,24 @@ async def test_verdicts_are_kept(database: Database) -> None:
     await settle(database, again, DELIVERED, NOW + 5001)
     assert (await row(database, "c2", 1))["last_error"] is None
     assert await look(database) == []
+
+
+async def test_a_verdict_without_an_attempt_counts_none(database: Database) -> None:
+    await add(database, *(owed(call, 1) for call in ("c1", "c2", "c3")))
+    first, second, third = await due(database)
+    await settle(database, first, PENDING, NOW, "HTTP 500")
+    verdicts = [
+        Verdict(first, PENDING, NOW + 15_000, tried=False),
+        Verdict(second, PENDING, NOW + 15_000, tried=False),
+        Verdict(third, DEAD, NOW + 1, "target disabled", tried=False),
+    ]
+    await database.write(lambda connection: save_verdicts(connection, verdicts))
+    kept = [await row(database, call, 1) for call in ("c1", "c2", "c3")]
+    assert [(each["state"], each["attempts"], each["last_error"]) for each in kept] == [
+        (PENDING, 1, "HTTP 500"),
+        (PENDING, 0, None),
+        (DEAD, 0, "target disabled"),
+    ]
 
 
 async def test_the_longest_due_come_first_and_no_more_than_asked_for(database: Database) -> None:

@@ -228,6 +228,9 @@ async def test_long_lists_are_fetched_over_http(server: Server, connect: Connect
         await asyncio.gather(*(client.request("DELETE", f"bridges/{name}") for name in some))
     assert await client.fetch("bridges") == []
     assert not reader.done()
+    for name in ("bridges", "channels", "endpoints", "applications"):
+        with pytest.raises(ValueError, match=f"{name} is a list"):
+            await client.request("GET", name)
     with pytest.raises(AriError, match=r"^GET bridges/nothing: 404") as failed:
         await client.fetch("bridges/nothing")
     assert failed.value.status == 404
@@ -237,7 +240,7 @@ async def test_before_the_connection_nothing_is_sent(server: Server) -> None:
     client = server.client()
     assert not client.connected
     with pytest.raises(EngineError, match="not connected") as failed:
-        await client.request("GET", "bridges")
+        await client.request("GET", "asterisk/ping")
     assert not isinstance(failed.value, OutcomeUnknown)
     await client.close()
 
@@ -283,41 +286,46 @@ async def test_silence_is_noticed_within_the_heartbeat(server: Server, connect: 
     server.send(signal.SIGSTOP)
     try:
         began = asyncio.get_running_loop().time()
-        open_requests = [asyncio.create_task(client.request("GET", "bridges")) for _ in range(20)]
+        open_requests = [asyncio.create_task(client.request("GET", "asterisk/ping")) for _ in range(20)]
         await asyncio.wait_for(reader, HEARTBEAT_S + SLACK_S)
         assert since(began) > 0.3 * HEARTBEAT_S  # not by an accident
         results = await asyncio.wait_for(asyncio.gather(*open_requests, return_exceptions=True), SLACK_S)
         assert {type(result) for result in results} == {OutcomeUnknown}
         assert not client.connected
+        assert client.heard_at is not None
+        assert client.heard_at <= began
         with pytest.raises(EngineError, match="not connected"):
-            await client.request("GET", "bridges")
+            await client.request("GET", "asterisk/ping")
     finally:
         server.send(signal.SIGCONT)
     await forgotten(client)
     await connect(client)  # the same client, once more
-    assert await client.request("GET", "bridges") == []
+    assert (await client.request("GET", "asterisk/ping"))["ping"] == "pong"
 
 
 async def test_death_is_noticed_at_once(own: Server, connect: Connect) -> None:
     client, reader = await connect(own.client(heartbeat_s=60.0, request_timeout_s=60.0))
     own.send(signal.SIGSTOP)  # so that the requests are open when it dies
-    open_requests = [asyncio.create_task(client.request("GET", "bridges")) for _ in range(20)]
+    open_requests = [asyncio.create_task(client.request("GET", "asterisk/ping")) for _ in range(20)]
     await asyncio.sleep(0)
+    died = asyncio.get_running_loop().time()
     own.send(signal.SIGKILL)
     await asyncio.wait_for(reader, SLACK_S)
+    assert client.heard_at is not None
+    assert client.heard_at >= died  # its sockets are closed in that moment
     results = await asyncio.wait_for(asyncio.gather(*open_requests, return_exceptions=True), SLACK_S)
     assert {type(result) for result in results} == {OutcomeUnknown}
     assert not client.connected
     await own.restart()
     await connect(client)
-    assert await client.request("GET", "bridges") == []
+    assert (await client.request("GET", "asterisk/ping"))["ping"] == "pong"
 
 
 async def test_closing_leaves_no_request_waiting(server: Server, connect: Connect) -> None:
     client, reader = await connect(server.client(request_timeout_s=60.0, heartbeat_s=60.0))
     server.send(signal.SIGSTOP)
     try:
-        waiting = asyncio.create_task(client.request("GET", "bridges"))
+        waiting = asyncio.create_task(client.request("GET", "asterisk/ping"))
         await asyncio.sleep(0)
         closing = asyncio.create_task(client.close())
     finally:

@@ -6,24 +6,32 @@ import asyncio
 import os
 import sqlite3
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
+import huibo.storage.backup as storage_backup
 from huibo import config
 from huibo.model import App
+from huibo.sandbox import journal
+from huibo.sandbox.journal import PhoneMoment
 from huibo.stack.stack import Stack
-from huibo.storage import catalog
+from huibo.storage import accounts, backup_postgres, catalog
+from huibo.storage.accounts import Account, EntryKind
 from huibo.storage.backup import backup, restore
 from huibo.storage.backup_postgres import BackupFailed
-from huibo.storage.database import open_engine
+from huibo.storage.database import Database, open_engine
 from huibo.storage.migrate import migrate
+from huibo.storage.tenure import Taken, Tenure
 from tests.integration.cli import huibo
 from tests.integration.conftest import StartStack
-from tests.integration.customer import Customer
+from tests.integration.customer import Customer, Placed
+from tests.integration.test_money import till
 from tests.postgres import running, tools
 
 
@@ -44,10 +52,7 @@ def make_url_of(
     monkeypatch.setenv("PATH", f"{tools(_plain(server))}:{os.environ['PATH']}")
 
     def make(name: str) -> str:
-        unique = f"{name}_{tmp_path.name.lower().replace('-', '_')}"
-        with psycopg.connect(_plain(server), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{unique}"'.encode())
-        return make_url(server).set(database=unique).render_as_string(hide_password=False)
+        return _new_database(server, f"{name}_{tmp_path.name.lower().replace('-', '_')}")
 
     return make
 
@@ -218,6 +223,110 @@ async def test_a_backup_is_made_while_calls_go_on_and_a_stack_runs_from_it(own: 
                 await asyncio.sleep(0.1)
     await _calls(customer, 300, 1)
     _whole(stack, {*ended, *(call.call_id for call in live)})
+
+
+async def test_postgresql_is_backed_up_while_calls_go_on_and_another_takes_its_place(
+    own: StartStack, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tools(_plain(postgres))}:{os.environ['PATH']}")
+    first, second = (_new_database(postgres, name) for name in ("live", "fresh"))
+    stack, customer = await own({"": {"database_url": first}})
+    copy = tmp_path / "copy"
+    async with till(stack, "prepaid", paid=10**6) as money:
+
+        async def talk(numbers: list[int], dst: str) -> list[Placed]:
+            calls = [
+                await customer.call(f"13800{n:04}00", f"13900{n:04}{dst}", appId="prepaid") for n in numbers
+            ]
+            await asyncio.gather(*(call.until_told("dst answered") for call in calls))
+            return calls
+
+        ended, live = await asyncio.gather(talk([1, 2], "01"), talk([3, 4], "00"))
+        going_on = asyncio.create_task(talk([5, 6, 7], "01"))
+        await asyncio.gather(*(call.cdr() for call in ended))
+        done = await huibo(stack, "backup", str(copy))
+        assert done.code == 0, done.err
+        await asyncio.gather(*(call.cdr() for call in await going_on))
+        assert money.account.held > 0
+        refused = await huibo(stack, "restore", str(copy), "--force")
+        assert (refused.code, "stop huibo first" in refused.err) == (1, True)
+    await stack.control_child.stop()
+    done = await huibo(stack, "restore", str(copy), HUIBO_DATABASE_URL=second)
+    assert done.code == 0, done.err
+    stack.control_child.env = dict(stack.control_child.env) | {"HUIBO_DATABASE_URL": second}
+    await stack.control_child.start()
+    await customer.until_ready()
+    database = Database(second)
+    closed = "SELECT count(*) FROM calls WHERE ended_at IS NULL"
+    for call in live:  # their conversations go on, and are this one's now
+        body = {"appId": "prepaid", "callId": call.call_id}
+        answer = await customer.post(body, "/201511v3/callCancel?id=demo")
+        assert answer["errorCode"] == "0"
+    async with asyncio.timeout(30):  # what is live in the copy and nowhere else is closed
+        while await database.read(lambda connection: connection.scalar(text(closed))):
+            await asyncio.sleep(0.1)
+    account, entries = database.read_now(
+        lambda connection: (
+            accounts.find_account(connection, "prepaid"),
+            accounts.list_entries(connection, "prepaid"),
+        )
+    )
+    charges = [entry for entry in entries if entry.kind is EntryKind.CHARGE]
+    assert account == Account("prepaid", 10**6 - sum(entry.amount for entry in charges), 0)
+    assert {call.call_id for call in ended} <= {entry.call_id for entry in charges}
+    for call in (*ended, *live):
+        body = {"appId": "prepaid", "callId": call.call_id}
+        found = await customer.post(body, "/201511v3/getCdr?id=demo")
+        assert found["errorCode"] == "0"
+    rang = Counter(e.number for e in journal.read(stack.carrier.calls_log) if e.event is PhoneMoment.INVITED)
+    assert set(rang.values()) == {1}  # nobody was rung again
+    await database.close()
+
+
+async def test_nothing_starts_on_a_database_that_is_being_restored(
+    make_url_of: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, file = make_url_of("busy"), tmp_path / "copy"
+    fill(url, "a")
+    backup(url, file)
+    engine = open_engine(url)
+    starts: list[Future[None]] = []
+    loop = asyncio.get_running_loop()
+    on_sqlite = engine.dialect.name == "sqlite"
+    step = (storage_backup, "_copy_sqlite") if on_sqlite else (backup_postgres, "load")
+    really = getattr(*step)
+
+    def load(*arguments: object) -> None:
+        """A huibo comes just now."""
+        if on_sqlite:
+            with pytest.raises(Taken):
+                Tenure(engine, "main").take(0)
+        else:
+            starts.append(asyncio.run_coroutine_threadsafe(asyncio.to_thread(migrate, engine), loop))
+            with pytest.raises(TimeoutError):
+                starts[0].result(0.5)
+        really(*arguments)
+
+    monkeypatch.setattr(*step, load)
+    await asyncio.to_thread(restore, url, file, force=True)
+    for start in starts:
+        await asyncio.wrap_future(start)
+    assert apps(url) == ["a"]
+    huibo_runs = Tenure(engine, "main")
+    huibo_runs.take(0)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    engine.dispose()  # it is not looking at anything at this moment
+    with pytest.raises(BackupFailed, match="in use"):
+        await asyncio.to_thread(restore, url, file, force=True)
+    huibo_runs.end()
+    engine.dispose()
+
+
+def _new_database(server: str, name: str) -> str:
+    with psycopg.connect(_plain(server), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
 
 
 async def _known(customer: Customer, call_id: str) -> str:

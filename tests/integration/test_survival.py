@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
+import time
 from datetime import datetime
 from socket import SOCK_STREAM
 
+import soundfile
+
+from huibo.config import load
 from huibo.sandbox import journal
 from huibo.sandbox.journal import PhoneMoment
+from huibo.sandbox.tones import hears, tone_of
 from huibo.stack.ports import free
 from huibo.stack.receiver import receiver
 from huibo.stack.stack import Stack
+from huibo.storage.calls import find_cdr
+from huibo.storage.database import open_engine
 from tests.integration.conftest import StartStack
 
 
@@ -21,24 +29,67 @@ def kill(pid: int) -> None:
 
 
 async def test_without_asterisk_requests_are_refused_and_it_recovers_by_itself(own: StartStack) -> None:
-    stack, customer = await own()
-    call = await customer.call("13800000100", "13900000100")
-    await call.until_told("dst answered")
+    stack, customer = await own({"recording": {"retry_s": [0.2]}})
+    call = await customer.call("13800000100", "13900000100", record="1")
+    ringing = await customer.call("13800000104", "13900000100")
+    await asyncio.gather(call.until_told("dst answered"), ringing.until_told("src ringing"))
+    await asyncio.sleep(5)  # of conversation, of which Asterisk takes the last two with it
     kill(stack.engine_child.pid)
+    died = time.time()
     await customer.until_ready(False)
     refused = await customer.post(customer.request("13800000201", "13900000201"))
     assert refused["errorCode"] == "-501"
     assert refused["msg"]
     await stack.engine_child.process.wait()
+    await asyncio.sleep(3)  # in which nobody talks
     await stack.engine_child.start()
     async with asyncio.timeout(10):
         await customer.until_ready()
-    cdr = await call.cdr()  # its channels are gone: it is closed with what is known
+    cdr = await call.cdr()  # its channels are gone: it was over when Asterisk was heard of last
     assert cdr["callEndStatus"] == "1"
     assert call.told[-2:] == ["src disaccept", "dst disaccept"]
+    assert died - 1.5 <= int(cdr["endCallTime"]) <= died + 1
+    assert reasons(stack, call.call_id) == ("lost", "lost")
+    unheard = await ringing.cdr()
+    assert (unheard["callEndStatus"], unheard["duration"]) == ("0", "0")
+    async with customer.http.get((await call.recording())["recordUrl"]) as answer:
+        samples, rate = soundfile.read(io.BytesIO(await answer.read()))
+    assert len(samples) / rate > 2.8
+    for side, number in enumerate(("13800000100", "13900000100")):
+        assert hears(samples[:, side], tone_of(number)).seconds > 2
     again = await customer.call("13800000301", "13900000301")
     assert (await again.cdr())["callEndStatus"] == "1"
-    assert len(customer.calls) == 2
+    assert len(customer.calls) == 3
+
+
+async def test_all_die_and_what_nobody_talked_is_not_charged(own: StartStack) -> None:
+    stack, customer = await own({"recording": {"retry_s": [0.2]}})
+    call = await customer.call("13800000100", "13900000100", record="1")
+    await call.until_told("dst answered")
+    await asyncio.sleep(4)  # the process says every other second that it lives
+    kill(stack.control_child.pid)
+    kill(stack.engine_child.pid)
+    died = time.time()
+    for child in (stack.control_child, stack.engine_child):
+        await child.process.wait()
+    await asyncio.sleep(3)  # in which nobody talks
+    await stack.control_child.start()  # it comes back first, and waits
+    await stack.engine_child.start()
+    await customer.until_ready()
+    cdr = await call.cdr()
+    assert cdr["callEndStatus"] == "1"
+    assert int(cdr["dstAcceptTime"]) < int(cdr["endCallTime"]) <= died
+    assert (await call.recording())["recordUrl"]
+
+
+def reasons(stack: Stack, call_id: str) -> tuple[str, str]:
+    """Why its legs ended, as the CDR has it."""
+    engine = open_engine(load(stack.settings_file).database_url)
+    with engine.connect() as connection:
+        cdr = find_cdr(connection, call_id)
+    engine.dispose()
+    assert cdr is not None
+    return str(cdr.caller.reason), str(cdr.callee.reason)
 
 
 async def test_a_conversation_outlives_the_control_plane(own: StartStack) -> None:

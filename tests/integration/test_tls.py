@@ -8,9 +8,10 @@ import ssl
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from socket import SOCK_STREAM
+from time import monotonic
 
 import aiohttp
 import pytest
@@ -91,3 +92,87 @@ async def test_what_is_wrong_with_the_files_is_told(
         assert process.returncode == 1
         assert says in said.decode()
         assert "Traceback" not in said.decode()
+
+
+async def closed(reader: asyncio.StreamReader) -> None:
+    """Waits until the server has ended the connection."""
+    async with asyncio.timeout(PATIENCE_S):
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+
+
+def abort(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+async def test_a_handshake_that_is_not_finished_is_not_awaited(authority: trustme.CA, tmp_path: Path) -> None:
+    """Nor does it take the place of anybody: those in it are counted and give way like all others."""
+    file = str(tmp_path / "both.pem")
+    limits = {"head_timeout_s": "2", "max_connections": "40", "max_connections_per_address": "30"}
+    async with serving(tmp_path, tls_certificate=file, tls_key=file, **limits) as (_, port):
+        trust = ssl.create_default_context()
+        authority.configure_trust(trust)
+        health = f"https://127.0.0.1:{port}/healthz"
+        await answer(health, trust)
+        hello = ssl.MemoryBIO()
+        client = trust.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
+        with suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        said = hello.read()
+        began = monotonic()
+        async with AsyncExitStack() as exits:
+            for begun in (b"", said[:3], said[:60]):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                exits.callback(abort, writer)
+                writer.write(begun)
+                await closed(reader)
+            assert 2 * 0.9 <= monotonic() - began <= 3 * 2 + 20
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            exits.callback(abort, writer)
+            writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")  # no TLS at all
+            async with asyncio.timeout(PATIENCE_S):
+                with suppress(ConnectionError):
+                    assert b"HTTP" not in await reader.read()
+            for number in range(100):
+                where = (f"127.0.3.{number % 10}", 0)
+                _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=where)
+                exits.callback(abort, writer)
+            assert await answer(health, trust) == (200, b'{"alive":true}')
+            held = [
+                await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.4.1", 0))
+                for _ in range(31)
+            ]
+            for _, writer in held:
+                exits.callback(abort, writer)
+            await closed(held[-1][0])
+
+
+async def test_a_request_in_one_breath_with_the_handshake(authority: trustme.CA, tmp_path: Path) -> None:
+    """What follows the client's last message of the handshake in the same packet is not lost."""
+    file = str(tmp_path / "both.pem")
+    async with serving(tmp_path, tls_certificate=file, tls_key=file) as (_, port):
+        trust = ssl.create_default_context()
+        authority.configure_trust(trust)
+        await answer(f"https://127.0.0.1:{port}/healthz", trust)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trust.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    try:
+                        client.do_handshake()
+                        break
+                    except ssl.SSLWantReadError:
+                        writer.write(outgoing.read())
+                        incoming.write(await reader.read(65536))
+                client.write(b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+                writer.write(outgoing.read())  # the end of the handshake, and the request
+                plain = b""
+                while b"alive" not in plain:
+                    incoming.write(await reader.read(65536))
+                    with suppress(ssl.SSLWantReadError):
+                        plain += client.read(65536)
+        finally:
+            writer.transport.abort()
+        assert plain.startswith(b"HTTP/1.1 200 OK")

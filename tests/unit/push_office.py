@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
@@ -25,6 +25,7 @@ QUICK = PushSettings(
     status_retry_s=[0.05, 0.1],
     cdr_retry_s=[0.05, 0.05, 0.05],
     retry_jitter=0,
+    disable_after_s=432000,
     concurrency=256,
     concurrency_per_receiver=16,
     keep_old_secret_s=86400,
@@ -66,6 +67,12 @@ class Office:
     async def rows(self, *columns: str) -> list[tuple[Any, ...]]:
         query = select(*(pushes.c[name] for name in columns)).order_by(pushes.c.call_id, pushes.c.seq)
         return await self.database.read(lambda connection: [tuple(row) for row in connection.execute(query)])
+
+    async def until(self, fits: Callable[[list[str]], bool]) -> None:
+        """Waits until the states of the pushes, by call and number, fit: nobody is told when they change."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not fits([state for (state,) in await self.rows("state")]):
+                await asyncio.sleep(0.01)
 
     async def outcome(self) -> tuple[Any, ...]:
         """State, attempts and last error of the only push."""

@@ -21,6 +21,7 @@ from huibo.engine.events import (
 )
 from huibo.flow.machine import RELEASE_S, deadlines, step
 from huibo.flow.state import (
+    AskPlay,
     CallState,
     Cancel,
     Command,
@@ -36,9 +37,11 @@ from huibo.flow.state import (
     LineFree,
     Plan,
     Play,
+    PlayMissed,
     PreparePrompts,
     PromptsFailed,
     PromptsReady,
+    Resumed,
     Start,
     StartRingback,
     StopPlay,
@@ -81,6 +84,7 @@ class Story:
         self.now = ACCEPTED
         self.state = CallState(ACCEPTED, plan)
         self.commands: list[Command] = []
+        self.resumes = 0
 
     def take(self, event: Event) -> list[Command]:
         self.state, commands = step("c", self.state, event)
@@ -566,6 +570,10 @@ class Interleavings(RuleBasedStateMachine):
     def ended(self, leg: Leg, sip: int | None, why: EndReason | None) -> None:
         self.story.leg(LegEnded, leg, sip_code=sip, why=why)
 
+    @rule(leg=st.sampled_from(Leg), known_until=st.none() | st.integers(0, 3_000_000))
+    def vanished(self, leg: Leg, known_until: int | None) -> None:
+        self.story.leg(LegEnded, leg, why=EndReason.LOST, known_until=known_until)
+
     @rule(notice=st.sampled_from([None, "/n"]), prompt=st.sampled_from([None, "/p"]))
     def prompts_ready(self, notice: str | None, prompt: str | None) -> None:
         if self.story.state.plan.menu is not None:
@@ -612,9 +620,18 @@ class Interleavings(RuleBasedStateMachine):
         self.story.take(Tick(self.story.now))
         assert self.story.state != before, "a deadline at which nothing happens would spin"
 
+    @rule(known_until=st.none() | st.integers(0, 3_000_000))
+    def engine_gone(self, known_until: int | None) -> None:
+        self.story.take(EngineGone(self.story.now, known_until))
+
     @rule()
-    def engine_gone(self) -> None:
-        self.story.take(EngineGone(self.story.now))
+    def resumed(self) -> None:
+        self.story.resumes += 1
+        if AskPlay(self.story.state.menu.turn if self.story.state.menu else 0) in self.story.take(
+            Resumed(self.story.now)
+        ):
+            assert self.story.state.menu is not None
+            self.story.take(PlayMissed(self.story.now, self.story.state.menu.turn))
 
     @invariant()
     def each_leg_is_dialled_at_most_once_a_trunk_and_only_in_its_turn(self) -> None:
@@ -657,7 +674,7 @@ class Interleavings(RuleBasedStateMachine):
         turns = [c.turn for c in self.story.commands if isinstance(c, Play)]
         assert turns == list(range(1, len(turns) + 1))
         menu = self.story.state.plan.menu
-        assert len(turns) <= (2 + menu.repeats if menu else 0)
+        assert len(turns) <= (2 + menu.repeats + self.story.resumes if menu else 0)
 
     @invariant()
     def nothing_is_told_twice_or_after_the_end_of_its_leg(self) -> None:
@@ -695,7 +712,7 @@ class Interleavings(RuleBasedStateMachine):
         for _ in range(10):
             if story.state.over:
                 break
-            story.now = max(story.now, min(deadlines(story.state)))
+            story.now = max(story.now, min(deadlines(story.state), default=0))  # a line alone is waited for
             story.take(Tick(story.now))
             for leg in Leg:
                 if HangUp(leg) in story.commands:

@@ -226,7 +226,7 @@ def test_nothing_but_a_header_is_not_taken_for_an_empty_file_too_soon(tmp_path: 
     reopen(tmp_path / "x-said.wav", lose=2 * 20_000)
     assert (tmp_path / "x-said.wav").stat().st_size == 44
     assert refusal(job(tmp_path, 1000))[0] == "raw file not closed"
-    assert refusal(job(tmp_path, 1000, unclosed=True))[0] == "empty audio"
+    assert finish(job(tmp_path, 1000, last=True)).silent == ("caller",)
 
 
 def test_files_that_nobody_will_close_are_taken_as_far_as_they_go(tmp_path: Path) -> None:
@@ -234,12 +234,22 @@ def test_files_that_nobody_will_close_are_taken_as_far_as_they_go(tmp_path: Path
     recorded(tmp_path, 100)
     for side in ("said", "heard"):
         reopen(tmp_path / f"x-{side}.wav", lose=30_001)  # not even on the border of a sample
-    asked = job(tmp_path, 100_000, unclosed=True)
+    asked = job(tmp_path, 100_000, last=True)
     assert 98_000 < finish(asked).duration_ms < 100_000
     write_raw(tmp_path / "x-said.wav", tone(CALLER_HZ, 10))
     write_raw(tmp_path / "x-heard.wav", tone(CALLEE_HZ, 10))
-    asked.into.unlink()
-    assert refusal(asked) == ("too short: 10.0 s of 100.0 s", False)
+    made = finish(asked)
+    assert (made.duration_ms, made.lacks) == (10_000, "too short: 10.0 s of 100.0 s")
+
+
+def test_the_last_attempt_takes_what_one_party_left(tmp_path: Path) -> None:
+    recorded(tmp_path, 5, ringing_s=0)
+    write_raw(tmp_path / "x-heard.wav", tone(CALLEE_HZ, 0.3))
+    assert refusal(job(tmp_path, 5000))[0] == "lengths differ: caller 5.0 s, callee 0.3 s"
+    made = finish(job(tmp_path, 5000, last=True))
+    assert (made.duration_ms, made.lacks) == (5000, "lengths differ: caller 5.0 s, callee 0.3 s")
+    write_raw(tmp_path / "x-heard.wav", silence(0))
+    assert finish(job(tmp_path, 5000, last=True)).silent == ("callee",)
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,9 +17,11 @@ import structlog
 
 from huibo.clock import Clock
 from huibo.config import EngineSettings
-from huibo.engine.ari.channels import Translator, channel_of, leg_of, play_of
-from huibo.engine.ari.client import AriClient
+from huibo.engine.ari.channels import Translator, channel_of, is_probe, leg_of, play_of
+from huibo.engine.ari.client import AriClient, AriError
 from huibo.engine.ari.dialling import Dialler
+from huibo.engine.ari.leftovers import Leftovers
+from huibo.engine.ari.stamps import Stamps
 from huibo.engine.ari.trunks import Trunks
 from huibo.engine.events import LegEvent
 from huibo.engine.install.version import check
@@ -70,13 +73,27 @@ class AriEngine:
         )
         self._trunks = Trunks(self._client, no_audio_s)
         self._translator = Translator()
-        self._dialler = Dialler(self._client, self._trunks, self._translator, settings, raw, find_trunk)
+        self._stamps = Stamps()
+        self._leftovers = Leftovers(self._client)
+        self._dialler = Dialler(
+            self._client, self._trunks, self._translator, self._leftovers, settings, raw, find_trunk
+        )
         self._listener: EngineListener | None = None
         self._ready = False
+        self._heard_at: int | None = None
+        self._began_at: int | None = None
 
     @property
     def ready(self) -> bool:
         return self._ready
+
+    @property
+    def heard_at(self) -> int | None:
+        return self._heard_at
+
+    @property
+    def began_at(self) -> int | None:
+        return self._began_at
 
     async def run(self, listener: EngineListener) -> None:
         """Stay connected until cancelled. Raises `UnsuitableAsterisk` when that version must not be used."""
@@ -115,11 +132,11 @@ class AriEngine:
     ) -> None:
         await self._dialler.callee(call, trunk, ring_s, guard_s, record, again)
 
-    async def start_ringback(self, call_id: str) -> None:
-        await self._dialler.start_ringback(call_id)
+    async def start_ringback(self, call_id: str, over_media: bool) -> None:
+        await self._dialler.start_ringback(call_id, over_media)
 
-    async def stop_ringback(self, call_id: str) -> None:
-        await self._dialler.stop_ringback(call_id)
+    async def stop_ringback(self, call_id: str, over_media: bool) -> None:
+        await self._dialler.stop_ringback(call_id, over_media)
 
     async def play(self, call_id: str, turn: int, path: str) -> None:
         await self._client.request(
@@ -130,6 +147,15 @@ class AriEngine:
 
     async def stop_play(self, call_id: str, turn: int) -> None:
         await self._client.delete(f"playbacks/{play_of(call_id, turn)}")
+
+    async def plays(self, call_id: str, turn: int) -> bool:
+        try:
+            await self._client.request("GET", f"playbacks/{play_of(call_id, turn)}")
+        except AriError as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
 
     async def warn(self, call_id: str, leg: Leg) -> None:
         await self._client.request(
@@ -146,32 +172,35 @@ class AriEngine:
             )
 
     async def hang_up(self, call_id: str, leg: Leg) -> None:
-        await self._client.delete(f"channels/{channel_of(call_id, leg)}")
+        await self._leftovers.end(f"channels/{channel_of(call_id, leg)}")
 
     async def release(self, call_id: str) -> None:
-        await self._client.delete(f"bridges/{call_id}")
+        await self._leftovers.end(f"bridges/{call_id}")
 
     async def take_stock(self, owned: Collection[str]) -> list[LiveLeg]:
-        legs, strays = [], []
+        """Strays are ended afterwards: there may be many, and one that resists must not hold up the rest."""
+        legs = []
         for channel in await self._client.fetch("channels"):
-            if (ours := leg_of(channel["id"])) is None:
-                continue
-            if ours[0] in owned:
-                legs.append(LiveLeg(*ours, answered=channel["state"] == "Up"))
+            name, state = channel["id"], channel["state"]
+            if (ours := leg_of(name)) is None:
+                if is_probe(name):
+                    self._leftovers.add(f"channels/{name}")
+            elif ours[0] in owned:
+                legs.append(LiveLeg(*ours, answered=state == "Up", ringing=state == "Ringing"))
             else:
-                strays.append(f"channels/{channel['id']}")
-        bridges = [one["id"] for one in await self._client.fetch("bridges") if one["creator"] == "Stasis"]
-        strays += [f"bridges/{bridge}" for bridge in bridges if bridge not in owned]
-        for stray in strays:
-            log.warning("stray ended", what=stray)
-            await self._client.delete(stray)
+                self._leftovers.add(f"channels/{name}")
+        for bridge in await self._client.fetch("bridges"):
+            if bridge["creator"] == "Stasis" and bridge["id"] not in owned:
+                self._leftovers.add(f"bridges/{bridge['id']}")
         return legs
 
     async def _serve(self, listener: EngineListener) -> None:
         """One connection, from connecting to its loss."""
-        about = await self._client.fetch("asterisk/info?only=system")
+        about = await self._client.fetch("asterisk/info?only=system,status")
         check(about["system"]["version"])
+        self._began_at = round(datetime.fromisoformat(about["status"]["startup_time"]).timestamp() * 1000)
         await self._client.connect()
+        self._stamps = Stamps()
         reader = asyncio.create_task(self._client.run(), name="ari-reader")
         tasks = [reader, asyncio.create_task(self._beat(), name="ari-heart")]
         try:
@@ -180,13 +209,23 @@ class AriEngine:
             tasks.append(asyncio.create_task(self._trunks.run(), name="ari-trunks"))
             await listener.on_engine_back()
             self._ready = True
+            tasks.append(asyncio.create_task(self._leftovers.run(), name="ari-leftovers"))
             log.info("engine ready", version=about["system"]["version"])
             await reader
         finally:
+            if self._ready:  # else what there is has not been compared with what should be
+                self._heard_at = self._heard()
             self._ready = False
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _heard(self) -> int | None:
+        """When Asterisk gave its last sign of life, by huibo's clock."""
+        if (at := self._client.heard_at) is None:
+            return None
+        ago_s = max(0.0, asyncio.get_running_loop().time() - at)
+        return self._clock.now_ms() - round(ago_s * 1000)
 
     async def _beat(self) -> None:
         """Let go of a connection that lives but serves nothing.
@@ -205,7 +244,9 @@ class AriEngine:
         try:
             self._trunks.take(event)
             self._dialler.take(event)
-            leg_events = self._translator.take(event, self._clock.now_ms())
+            self._leftovers.take(event)
+            at = self._stamps.moment(event, self._clock.now_ms())
+            leg_events = self._translator.take(event, at)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             # one event that is not as it should be must not cost the connection, and with it every call
             log.error("event not understood", type=str(event.get("type")), reason=repr(error))

@@ -23,6 +23,7 @@ from huibo.model import EndReason, Leg
 _NO_MEDIA = (
     44  # Q.850 "requested channel unavailable": what chan_pjsip gives when RTP stays away (rtp_timeout)
 )
+_PROBE = "-probe"
 _DIAL = {"": LegInvited, "PROGRESS": LegEarlyMedia}
 _STATES = {
     "Ringing": LegRinging,
@@ -37,6 +38,15 @@ def channel_of(call_id: str, leg: Leg) -> str:
 def play_of(call_id: str, turn: int) -> str:
     """The id of the playback of a prompt."""
     return f"{call_id}-{Leg.CALLER.value}-{turn}"
+
+
+def probe_of(trunk: str) -> str:
+    """The id of a channel that is made to learn about a trunk, and never dialled."""
+    return f"{trunk}{_PROBE}"
+
+
+def is_probe(channel: str) -> bool:
+    return channel.endswith(_PROBE)
 
 
 def leg_of(channel: str) -> tuple[str, Leg] | None:

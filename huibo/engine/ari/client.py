@@ -19,6 +19,9 @@ from huibo.errors import EngineError, OutcomeUnknown
 
 Json = dict[str, Any]
 
+# What grows with the load: as one WebSocket message of 500 kB it crashes Asterisk.
+_LISTS = frozenset({"applications", "bridges", "channels", "endpoints", "deviceStates", "mailboxes"})
+
 
 class AriError(EngineError):
     """Asterisk answered a request with an error status."""
@@ -53,6 +56,8 @@ class AriClient:
         self._waiting: dict[str, asyncio.Future[Json]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._given_up = False
+        self.heard_at: float | None = None  # when Asterisk gave its last sign of life, loop time
 
     @property
     def connected(self) -> bool:
@@ -67,22 +72,33 @@ class AriClient:
                 headers=self._headers,
                 heartbeat=self._heartbeat_s,
                 max_msg_size=0,
+                autoping=False,  # a pong is a sign of life: it is to be seen
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise EngineError(f"cannot connect to Asterisk at {self._base}: {error}") from error
+        self._hear()
 
     async def run(self) -> None:
         """Read until the connection is lost; then every request that is still open has an unknown outcome."""
-        assert self._socket is not None
+        socket = self._socket
+        assert socket is not None
+        self._given_up = False
         try:
-            async for message in self._socket:
+            async for message in socket:
+                if message.type is not aiohttp.WSMsgType.ERROR:
+                    self._hear()
                 if message.type is aiohttp.WSMsgType.TEXT:
                     self._take(json.loads(message.data))
+                elif message.type is aiohttp.WSMsgType.PING:
+                    await socket.pong(message.data)
+            if not isinstance(socket.exception(), TimeoutError) and not self._given_up:
+                self._hear()  # it was closed from there: a process that dies says so in that very moment
         finally:
             await self._drop()
 
     async def disconnect(self) -> None:
         """Give the connection up; `run` ends."""
+        self._given_up = True
         if self._socket is not None:
             await self._socket.close()
 
@@ -104,6 +120,8 @@ class AriClient:
         Raises `AriError` for an error status, `EngineError` when nothing was sent, `OutcomeUnknown` when no
         answer came. Never for requests whose answer grows with the load: that crashes Asterisk (see `fetch`).
         """
+        if method == "GET" and path in _LISTS:
+            raise ValueError(f"{path} is a list: fetch it")
         if self._socket is None or self._socket.closed:
             raise EngineError("not connected to Asterisk")
         number = str(next(self._ids))
@@ -151,6 +169,9 @@ class AriClient:
         if self._session is None:
             self._session = aiohttp.ClientSession()
         return self._session
+
+    def _hear(self) -> None:
+        self.heard_at = asyncio.get_running_loop().time()
 
     def _take(self, message: Json) -> None:
         if message.get("type") != "RESTResponse":

@@ -14,6 +14,7 @@ from typing import Any
 from huibo.config import EngineSettings
 from huibo.engine.ari.channels import Translator, channel_of
 from huibo.engine.ari.client import AriClient, AriError
+from huibo.engine.ari.leftovers import Leftovers
 from huibo.engine.ari.trunks import Trunks
 from huibo.errors import EngineError, OutcomeUnknown
 from huibo.lines.pace import Pace
@@ -35,6 +36,7 @@ class Dialler:
         client: AriClient,
         trunks: Trunks,
         translator: Translator,
+        leftovers: Leftovers,
         settings: EngineSettings,
         raw: RawRecordings,
         find_trunk: Callable[[str], Awaitable[Trunk | None]],
@@ -42,6 +44,7 @@ class Dialler:
         self._client = client
         self._trunks = trunks
         self._translator = translator
+        self._leftovers = leftovers
         self._settings = settings
         self._raw = raw
         self._find_trunk = find_trunk
@@ -87,17 +90,22 @@ class Dialler:
         variables = {"TIMEOUT(absolute)": str(guard_s)}
         await self._dial(call, Leg.CALLEE, trunk, call.callee_display, variables, ring_s, bridge=call.call_id)
 
-    async def start_ringback(self, call_id: str) -> None:
-        await self._client.request(
-            "POST",
-            f"channels/{channel_of(call_id, Leg.CALLER)}/play",
-            media="tone:ring;tonezone=cn",
-            playbackId=f"{call_id}-ringback",
-        )
+    async def start_ringback(self, call_id: str, over_media: bool) -> None:
+        """An indicated tone gives way to the first audio from the bridge, whether or not anybody is there to
+        end it; a played one takes the caller out of the bridge.
+        """
+        caller = channel_of(call_id, Leg.CALLER)
+        if over_media:
+            tone, playback = "tone:ring;tonezone=cn", _ringback_of(call_id)
+            await self._client.request("POST", f"channels/{caller}/play", media=tone, playbackId=playback)
+        else:
+            await self._client.request("POST", f"channels/{caller}/ring")
 
-    async def stop_ringback(self, call_id: str) -> bool:
-        """Whether it was still to be heard."""
-        return await self._client.delete(f"playbacks/{call_id}-ringback")
+    async def stop_ringback(self, call_id: str, over_media: bool) -> None:
+        if over_media:
+            await self._client.delete(f"playbacks/{_ringback_of(call_id)}")
+        else:
+            await self._client.delete(f"channels/{channel_of(call_id, Leg.CALLER)}/ring")
 
     async def _dial(
         self,
@@ -120,6 +128,7 @@ class Dialler:
         number = written(call.caller if leg is Leg.CALLER else call.callee, trunk.dial_format)
         # the connected line becomes the From of the INVITE
         display = shown(display, trunk.caller_format)
+        self._leftovers.forget(f"channels/{channel}")
         variables = variables | {"CONNECTEDLINE(num,i)": display, "CONNECTEDLINE(name,i)": ""}
         with self._arrival(channel) as arrived:
             await self._client.request(
@@ -179,15 +188,15 @@ class Dialler:
         told = await self._get(caller, "CALLERID(num)") == display
         if joined and told:
             return
-        ringing = await self.stop_ringback(call.call_id)
+        playing = await self._client.delete(f"playbacks/{_ringback_of(call.call_id)}")
         if not recorded:
             await self._record(call.call_id, caller)
         if not told:
             await self._set(caller, "CALLERID(num)", display)
         if not joined:
             await self._bridge(call.call_id, caller)
-        if ringing:
-            await self.start_ringback(call.call_id)
+        if playing:
+            await self.start_ringback(call.call_id, over_media=True)
 
     async def _bridge(self, call_id: str, caller: str) -> None:
         try:
@@ -254,3 +263,8 @@ class Dialler:
         finally:
             del self._arrivals[channel]
             arrival.cancel()
+
+
+def _ringback_of(call_id: str) -> str:
+    """The id of the playback of the ringing tone."""
+    return f"{call_id}-ringback"

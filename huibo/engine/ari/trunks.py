@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from huibo.engine.ari.channels import probe_of
 from huibo.engine.ari.client import AriClient, AriError
 from huibo.engine.ari.health import Health
 from huibo.engine.ari.objects import Fields, PjsipObject, endpoint_of, objects_of, trunk_of, watch_of
@@ -26,6 +27,7 @@ _LOOK_S = 3.0  # between two looks at registrations, and tries with what Asteris
 _SOON_S = 1.0  # the same while a registration is waited for
 _NO_CONTACT = 500  # "Allocation failed"
 _CONFIG = "asterisk/config/dynamic/res_pjsip"
+_PROBE_S = 10
 _GOODBYE_S = 2.0  # what un-registering may take
 # Nothing is taken away before what refers to it.
 _REMOVAL = ("registration", "endpoint", "aor", "auth")
@@ -170,11 +172,12 @@ class Trunks:
 
         A channel is made, which sends nothing, and taken away.
         """
-        channel = f"{trunk.name}-probe"
+        channel = probe_of(trunk.name)
         try:
             await self._client.request(
                 "POST",
                 "channels/create",
+                {"variables": {"TIMEOUT(absolute)": str(_PROBE_S)}},  # what is not dialled lives for ever
                 endpoint=f"PJSIP/{endpoint_of(trunk)}",
                 app=self._client.app,
                 channelId=channel,

@@ -10,5 +10,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    draining = sa.Column("draining", sa.Boolean(), nullable=False, server_default=sa.text("false"))
-    op.add_column("cells", draining)
+    op.add_column(
+        "cells", sa.Column("draining", sa.Boolean(), nullable=False, server_default=sa.text("false"))
+    )

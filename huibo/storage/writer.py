@@ -1,0 +1,215 @@
+"""The one thread that writes: takes all that wait into one transaction, each behind a savepoint of its own.
+
+Whoever has given up waiting is told the truth: a unit that was withdrawn is not kept, and of one whose commit
+was not heard of nothing is claimed. Knows nothing of what the units do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+_BATCH = 256  # bounds how long the first of a batch waits for the last
+_SQLITE_BUSY, _SQLITE_FULL = 5, 13
+_LOCK_NOT_TO_BE_HAD, _DEADLOCK, _NOT_SERIALIZABLE = "55P03", "40P01", "40001"
+_CONNECTION_LOST = ("08", "57P")  # how the codes begin that say nothing of a commit under way
+
+
+class InDoubt(Exception):
+    """It is not known whether a unit of work was kept: the connection, or the patience, ended too early."""
+
+
+class _Withdrawn(Exception):
+    """The transaction holds what must not be kept."""
+
+
+class Stage(Enum):
+    """How far a unit of work is."""
+
+    WAITING = auto()
+    RUN = auto()  # it has run, and can still be left out
+    COMMITTING = auto()  # it cannot any more
+    OVER = auto()
+    WITHDRAWN = auto()  # nobody waits for it, and it must not be kept
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A unit of work, and who waits for it. It may be run more than once; what counts is its last run."""
+
+    work: Callable[[Connection], Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+    stage: Stage = Stage.WAITING
+    ran: bool = False  # what it did is part of the transaction
+    collided: bool = False  # with another process; it is tried again once
+
+
+class Writer:
+    """`put` jobs; `end` once there are no more to come."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._stages = threading.Lock()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._loop, name="huibo-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, job: Job) -> None:
+        self._jobs.put(job)
+
+    def withdraw(self, job: Job) -> Stage:
+        """See to it that a unit is not kept, where that can still be done. Returns its stage: withdrawn,
+        or too late for that."""
+        with self._stages:
+            failed = job.stage is Stage.COMMITTING and not job.ran
+            if failed or job.stage in (Stage.WAITING, Stage.RUN):
+                job.stage = Stage.WITHDRAWN
+            return job.stage
+
+    def end(self, patience_s: float) -> bool:
+        """Write what is left and stop. False: it hangs in the database for longer than that."""
+        self._jobs.put(None)
+        self._thread.join(patience_s)
+        return not self._thread.is_alive()
+
+    def _loop(self) -> None:
+        last = False
+        while not last:
+            first = self._jobs.get()
+            if first is None:
+                return
+            batch = [first]
+            while len(batch) < _BATCH and not self._jobs.empty():
+                job = self._jobs.get()
+                if job is None:
+                    last = True
+                    break
+                batch.append(job)
+            while batch:
+                again = self._commit(batch)
+                hand_back([job for job in batch if job not in again])
+                batch = again
+
+    def _commit(self, batch: Sequence[Job]) -> list[Job]:
+        """One transaction. Returns the jobs that are to be run once more, in another one."""
+        again: list[Job] = []
+        try:
+            with self._engine.begin() as connection:
+                for job in batch:
+                    if self._take(job):
+                        _run(job, connection)
+                self._pass_the_last_turn(batch)
+            again = self._collided(batch)
+        except _Withdrawn:
+            again = self._begin_again(batch)
+        except Exception as error:  # the commit itself, or the connection: nobody's work was kept
+            for job in batch:
+                if job.stage is Stage.COMMITTING and job.ran and _says_nothing(error):
+                    job.error = InDoubt(str(error).partition("\n")[0])
+                job.error = job.error or error
+        with self._stages:
+            for job in batch:
+                if job not in again and job.stage is not Stage.WITHDRAWN:
+                    job.stage = Stage.OVER
+        return again
+
+    def _take(self, job: Job) -> bool:
+        with self._stages:
+            if job.stage is Stage.WITHDRAWN:
+                return False
+            job.stage = Stage.RUN
+            return True
+
+    def _pass_the_last_turn(self, batch: Sequence[Job]) -> None:
+        """From here on nobody can withdraw. Raises `_Withdrawn` when somebody has whose unit has run."""
+        with self._stages:
+            if any(job.stage is Stage.WITHDRAWN and job.ran for job in batch):
+                raise _Withdrawn
+            for job in batch:
+                if job.stage is Stage.RUN:
+                    job.stage = Stage.COMMITTING
+
+    def _collided(self, batch: Sequence[Job]) -> list[Job]:
+        """Those that another process was in the way of: they lost to it, now there is room."""
+        with self._stages:
+            again = [job for job in batch if job.stage is Stage.COMMITTING and _is_collision(job)]
+            for job in again:
+                job.stage, job.error, job.collided = Stage.WAITING, None, True
+            return again
+
+    def _begin_again(self, batch: Sequence[Job]) -> list[Job]:
+        """Without those that were withdrawn after they had run."""
+        with self._stages:
+            again = [job for job in batch if job.stage is not Stage.WITHDRAWN]
+            for job in again:
+                job.stage, job.error = Stage.WAITING, None
+            return again
+
+
+def _run(job: Job, connection: Connection) -> None:
+    job.ran, job.error = False, None
+    savepoint = connection.begin_nested()
+    try:
+        job.result = job.work(connection)
+    except BaseException as error:  # the writer outlives whatever a unit does
+        # a future takes no StopIteration
+        job.error = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
+        try:
+            savepoint.rollback()
+        except DBAPIError:
+            # SQLite gives up the whole transaction when the disk is full: nobody's work was kept
+            raise job.error from None
+        if sqlstate(error) == _LOCK_NOT_TO_BE_HAD:  # the others of the batch shall not all wait as long
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
+    else:
+        savepoint.commit()
+        job.ran = True
+
+
+def sqlstate(error: BaseException | None) -> str | None:
+    """PostgreSQL's code of an error; None: it has none."""
+    code = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return str(code) if code else None
+
+
+def _is_collision(job: Job) -> bool:
+    return not job.collided and sqlstate(job.error) in (_DEADLOCK, _NOT_SERIALIZABLE)
+
+
+def _says_nothing(error: Exception) -> bool:
+    """Whether an error of a commit leaves open what became of it."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    if (code := sqlstate(error)) is not None:
+        return code.startswith(_CONNECTION_LOST)
+    return getattr(error.orig, "sqlite_errorcode", None) not in (_SQLITE_BUSY, _SQLITE_FULL)
+
+
+def hand_back(jobs: Sequence[Job]) -> None:
+    """Give results and errors to those who wait, each in its own event loop."""
+    for loop in {job.loop for job in jobs}:
+        own = [job for job in jobs if job.loop is loop]
+        with suppress(RuntimeError):  # closed meanwhile: nobody waits there any more
+            loop.call_soon_threadsafe(_hand_over, own)
+
+
+def _hand_over(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        if job.future.done():
+            continue  # whoever waited has gone; the work is done all the same
+        if job.error is not None:
+            job.future.set_exception(job.error)
+        else:
+            job.future.set_result(job.result)
