@@ -1,0 +1,1 @@
+"""What must hold whatever dies: one module for each invariant, `check(facts)` gives what was broken."""

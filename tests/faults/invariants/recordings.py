@@ -1,0 +1,116 @@
+"""I6: a recording that was asked for has both voices, or there is a reason why there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import soundfile
+from sqlalchemy import RowMapping
+
+from huibo.model import CallResult, Leg
+from huibo.sandbox.phones import Answer, phone_of
+from huibo.sandbox.tones import hears, tone_of
+from tests.faults.invariants.excuses import SILENT, named, shared_ms
+from tests.faults.invariants.facts import Case, Facts, Violation
+
+_SHORTEST_MS = 1000  # a talk shorter than that needs none
+_TOLERANCE_S, _TOLERANCE = 1.0, 0.05
+_SHARE = 0.5  # of the talk in which a voice must be heard at least
+_EDGES_S = 0.5  # of a short talk hide a tone
+
+
+def check(facts: Facts) -> Iterator[Violation]:
+    for case in facts.calls.values():
+        row = facts.stored.recordings.get(case.name)
+        if case.asked is not None and case.cdr is not None:
+            yield from _recording(facts, case, row)
+    for call_id in facts.stored.recordings.keys() - facts.calls.keys():
+        yield Violation("I6", call_id, "a recording of a call that does not exist")
+
+
+def _recording(facts: Facts, case: Case, row: RowMapping | None) -> Iterator[Violation]:
+    assert case.asked is not None
+    assert case.cdr is not None
+    talked = case.cdr.result is CallResult.TALKED
+    if row is None:
+        if talked and case.asked.body.get("record") == "1" and _talk_ms(case) >= _SHORTEST_MS:
+            yield case.broken("I6", "a recording was asked for, none is owed")
+        return
+    if case.asked.body.get("record") != "1" or not talked:
+        yield case.broken("I6", "recorded, although nobody asked for it or nobody talked")
+        return
+    match row["state"]:
+        case "ready":
+            yield from _file(facts, case, row)
+        case "failed":
+            if not row["reason"]:
+                yield case.broken("I6", "the recording failed without a reason")
+        case "purged":
+            return
+        case state:
+            yield case.broken("I6", f"the recording is still {state}: {row['reason']}")
+
+
+def _file(facts: Facts, case: Case, row: RowMapping) -> Iterator[Violation]:
+    path = facts.evidence.recordings / (row["key"] or "")
+    if not path.is_file():
+        yield case.broken("I6", f"the recording is said to be ready, {row['key']} is not there")
+        return
+    if path.stat().st_size != row["bytes"]:
+        yield case.broken("I6", f"the recording has {path.stat().st_size} bytes, not {row['bytes']}")
+        return
+    if row["talk_ms"] >= _SHORTEST_MS:
+        yield from _voices(case, path, row["talk_ms"] / 1000)
+
+
+def _voices(case: Case, path: Path, talk_s: float) -> Iterator[Violation]:
+    """Excused: the time in which an engine or a carrier was stopped, and a phone that sends no audio."""
+    samples, rate = soundfile.read(path, always_2d=True)
+    if rate != 8000 or samples.shape[1] != 2:
+        yield case.broken("I6", f"the recording has {samples.shape[1]} channels of {rate} Hz")
+        return
+    length = len(samples) / rate
+    if abs(length - talk_s) > _TOLERANCE_S + talk_s * _TOLERANCE:
+        yield case.broken("I6", f"the recording is {length:.1f} s long, the talk was {talk_s:.1f} s")
+        return
+    numbers = {leg: case.rings[leg][-1].number for leg in Leg if case.rings[leg]}
+    for channel, (leg, number) in enumerate(numbers.items()):
+        if Answer(silent=True) in phone_of(number).steps:
+            continue
+        own = hears(samples[:, channel], tone_of(number)).seconds
+        if own < (min(length, _up_s(case, leg)) - _lost_s(case) - _EDGES_S) * _SHARE:
+            yield case.broken("I6", f"the {leg.name.lower()} is heard for {own:.1f} s of {length:.1f} s")
+        other = numbers.get(leg.other)
+        if (
+            other is not None
+            and tone_of(other) != tone_of(number)
+            and hears(samples[:, channel], tone_of(other))
+        ):
+            yield case.broken("I6", f"on the {leg.name.lower()}'s channel the other one is heard")
+
+
+def _up_s(case: Case, leg: Leg) -> float:
+    """How long a phone was up after the callee's answer: the other one may be held in silence for longer."""
+    ring, callee = case.answered_ring(leg), case.answered_ring(Leg.CALLEE)
+    if ring is None or ring.ended_at is None or callee is None or callee.answered_at is None:
+        return math.inf
+    return (ring.ended_at - callee.answered_at) / 1000
+
+
+def _lost_s(case: Case) -> float:
+    ring = case.answered_ring(Leg.CALLEE)
+    if ring is None or ring.answered_at is None:
+        return 0.0
+    faults = named(case.evidence.faults, SILENT)
+    return sum(shared_ms(fault, ring.answered_at, case.over_at) for fault in faults) / 1000
+
+
+def _talk_ms(case: Case) -> int:
+    """By the phones; by the CDR where they do not tell."""
+    ends = [ring.ended_at for leg in Leg if (ring := case.answered_ring(leg)) is not None]
+    callee = case.answered_ring(Leg.CALLEE)
+    if callee is None or callee.answered_at is None or None in ends:
+        return case.cdr.talk_s * 1000 if case.cdr is not None else 0
+    return min(end for end in ends if end is not None) - callee.answered_at
