@@ -24,14 +24,14 @@ from huibo.errors import Refusal, Refused
 from huibo.flow.state import CallState, Plan
 from huibo.model import App, AppSettings, Call, CallRequest, IdempotencyKey, Leg, Trunk
 from huibo.ports import Engine
-from huibo.storage.accounts import find_account, hold
-from huibo.storage.blacklist import is_listed
+from huibo.storage.accounts import Account, find_account, hold
+from huibo.storage.blacklist import listed_party
 from huibo.storage.calls import add_call, find_call
 from huibo.storage.catalog import find_app, list_trunks, numbers_of
 from huibo.storage.database import PATIENCE_S, TROUBLE, Database
 from huibo.storage.idempotency import forget, remember, remembered
 from huibo.storage.locks import Lock, LockKind, find_lock, locked
-from huibo.storage.rates import find_rate
+from huibo.storage.rates import find_rates
 from huibo.storage.usage import calls_to, legs_on, live_calls, nth_last
 from huibo.storage.writer import InDoubt
 
@@ -88,6 +88,7 @@ class Examined:
     call: Call | None = None
     plan: Plan | None = None
     refused: Refused | None = None
+    account: Account | None = None  # of an app that pays, as it was before
 
 
 class Admission:
@@ -188,13 +189,13 @@ class Admission:
         state = CallState(call.accepted_at, plan)
         add_call(connection, call, state)
         if plan.budget is not None and plan.budget.hold:
-            hold(connection, call.app_id, call.call_id, plan.budget.hold, now)
+            hold(connection, call.app_id, call.call_id, plan.budget.hold, now, examined.account)
         if key is not None:
             remember(connection, request.app_id, key, call.call_id, now)
         return Admitted(call, state)
 
     def _examine(self, connection: Connection, request: CallRequest, lock: bool) -> Examined:
-        facts = self._gather(connection, request, lock)
+        facts, account = self._gather(connection, request, lock)
         rule = ""
         try:
             for check in CHECKS:
@@ -205,9 +206,11 @@ class Admission:
         except Refused as refused:
             refused.rule = rule
             return Examined(facts, refused=refused)
-        return Examined(facts, call, plan)
+        return Examined(facts, call, plan, account=account)
 
-    def _gather(self, connection: Connection, request: CallRequest, lock: bool) -> Facts:
+    def _gather(
+        self, connection: Connection, request: CallRequest, lock: bool
+    ) -> tuple[Facts, Account | None]:
         """`lock`: nobody else accepts a call of this app, or on a full trunk, until this one is written."""
         now = self._clock.now_ms()
         settings = self._settings
@@ -216,8 +219,12 @@ class Admission:
         trunks = tuple(list_trunks(connection, lock))
         room = {one.name: one.channels - legs_on(connection, one.name) for one in trunks if one.channels}
         last = request.last_call_id and find_call(connection, request.app_id, request.last_call_id)
-        priced = own.rate_plan is not None
-        return Facts(
+        parties = {Leg.CALLER: request.caller, Leg.CALLEE: request.callee}
+        caller_rate = callee_rate = None
+        if own.rate_plan:
+            caller_rate, callee_rate = find_rates(connection, own.rate_plan, *parties.values())
+        account = find_account(connection, request.app_id, lock) if own.rate_plan else None
+        facts = Facts(
             request=request,
             call_id=new_call_id(now),
             app=app,
@@ -231,21 +238,15 @@ class Admission:
             closed=self._closed(connection, trunks, room, now),
             room=room,
             app_locked=find_lock(connection, LockKind.APP, request.app_id, now) is not None,
-            listed=next(
-                (
-                    leg
-                    for leg, number in ((Leg.CALLER, request.caller), (Leg.CALLEE, request.callee))
-                    if is_listed(connection, request.app_id, number, leg, now)
-                ),
-                None,
-            ),
+            listed=listed_party(connection, request.app_id, parties, now),
             usage=_usage(connection, request, own, now),
             avoid=frozenset({last[0].caller_trunk, last[0].callee_trunk}) if last else frozenset(),
-            caller_rate=find_rate(connection, own.rate_plan, request.caller) if own.rate_plan else None,
-            callee_rate=find_rate(connection, own.rate_plan, request.callee) if own.rate_plan else None,
-            available=find_account(connection, request.app_id).available if priced else 0,
+            caller_rate=caller_rate,
+            callee_rate=callee_rate,
+            available=account.available if account else 0,
             draining=self._draining(),
         )
+        return facts, account
 
     def _closed(
         self, connection: Connection, trunks: Sequence[Trunk], room: dict[str, int], now: int
@@ -314,11 +315,15 @@ def _usage(connection: Connection, request: CallRequest, own: AppSettings, now: 
     """What is compared with a limit; what has none is not counted."""
     app_id, callee = request.app_id, request.callee
     per_second, at_once = own.calls_per_second, own.calls_at_once
+    hour = day = 0
+    if own.callee_per_hour or own.callee_per_day:
+        since = now - (24 * _HOUR_MS if own.callee_per_day else _HOUR_MS)
+        hour, day = calls_to(connection, app_id, callee, now - _HOUR_MS, since)
     return Usage(
         live=live_calls(connection, app_id) if at_once is not None else 0,
         nth_last_at=None if per_second is None else nth_last(connection, app_id, per_second),
-        callee_hour=calls_to(connection, app_id, callee, now - _HOUR_MS) if own.callee_per_hour else 0,
-        callee_day=calls_to(connection, app_id, callee, now - 24 * _HOUR_MS) if own.callee_per_day else 0,
+        callee_hour=hour,
+        callee_day=day,
     )
 
 

@@ -114,9 +114,10 @@ class CallRunner:
 
     async def run(self) -> None:
         try:
-            while not self.state.over and (event := await self._next_event()) is not None:
-                await self._take(event)
-                self._answer(event)
+            while not self.state.over and (events := await self._next_events()):
+                await self._take(events)
+                for event in events:
+                    self._answer(event)
         finally:
             for task in self._beside:
                 task.cancel()
@@ -124,10 +125,13 @@ class CallRunner:
                 if not answer.done():
                     answer.set_result(None)
 
-    async def _take(self, event: Event) -> None:
-        """One step: think, store, act."""
-        before = self.state
-        state, commands = step(self.call.call_id, before, event)
+    async def _take(self, events: list[Event]) -> None:
+        """Think, store, act. What has come together costs one step."""
+        before = state = self.state
+        commands: list[Command] = []
+        for event in events:
+            state, more = step(self.call.call_id, state, event)
+            commands += more
         if state is before and not commands:
             return
         await self._store(state, commands)
@@ -146,6 +150,19 @@ class CallRunner:
             self._asked.remove(asked)
             if not asked[1].done():
                 asked[1].set_result(self.state.ending)
+
+    async def _next_events(self) -> list[Event]:
+        """What is in the mailbox, at least one; none: the call is handed over."""
+        events: list[Event] = []
+        event = await self._next_event()
+        while event is not None:
+            events.append(event)
+            if self._mailbox.empty():
+                return events
+            event = self._mailbox.get_nowait()
+        if events:
+            self._mailbox.put_nowait(None)
+        return events
 
     async def _next_event(self) -> Event | None:
         """The next event, or a tick when a deadline comes first; None: the call is handed over."""
@@ -303,6 +320,11 @@ class CallRunner:
                 await engine.guard_talk(call_id, seconds)
             case HangUp(leg):
                 await engine.hang_up(call_id, leg)
+
+    def _trunks(self) -> tuple[str, str]:
+        """Those that the legs go over."""
+        state, call = self.state, self.call
+        return state.trunk(Leg.CALLER) or call.caller_trunk, state.trunk(Leg.CALLEE) or call.callee_trunk
 
     def _tell_log(self, before: CallState, state: CallState, commands: list[Command]) -> None:
         for command in commands:

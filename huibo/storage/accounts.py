@@ -6,7 +6,7 @@ account outlives its app. Amounts are in 1/1000 fen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -84,6 +84,7 @@ _moved = case(
     (ledger.c.kind.in_([kind.value for kind in _HOLDING]), 0),
     else_=ledger.c.amount,
 )
+_enter = insert(ledger)
 _find = select(accounts).where(accounts.c.app_id == bindparam("of_app"))
 _set = (
     update(accounts)
@@ -102,27 +103,31 @@ def pay_in(connection: Connection, app_id: str, amount: int, author: str, reason
     """Credit an amount. Raises ValueError unless it is positive."""
     if amount <= 0:
         raise ValueError("a credit is more than 0")
-    return _move(connection, app_id, EntryKind.CREDIT, amount, None, author, reason, at)
+    return _move(connection, app_id, [(EntryKind.CREDIT, amount)], None, author, reason, at)
 
 
 def adjust(connection: Connection, app_id: str, amount: int, author: str, reason: str, at: int) -> Account:
     """Change the balance either way, as a person decided. Raises ValueError where there is nothing to do."""
     if amount == 0:
         raise ValueError("an adjustment is not 0")
-    return _move(connection, app_id, EntryKind.ADJUSTMENT, amount, None, author, reason, at)
+    return _move(connection, app_id, [(EntryKind.ADJUSTMENT, amount)], None, author, reason, at)
 
 
-def hold(connection: Connection, app_id: str, call_id: str, amount: int, at: int) -> Account:
-    """Set an amount aside for a call that is being accepted."""
-    return _move(connection, app_id, EntryKind.HOLD, amount, call_id, _PLATFORM, "", at)
+def hold(
+    connection: Connection, app_id: str, call_id: str, amount: int, at: int, found: Account | None = None
+) -> Account:
+    """Set an amount aside for a call that is being accepted.
+
+    `found`: the account as it was locked in this transaction, with something on it.
+    """
+    return _move(connection, app_id, [(EntryKind.HOLD, amount)], call_id, _PLATFORM, "", at, found)
 
 
 def settle(connection: Connection, app_id: str, call_id: str, held: int, charge: int, at: int) -> None:
     """Let go of what was held for a call, and charge what it came to; nothing is written for nothing."""
-    if held:
-        _move(connection, app_id, EntryKind.RELEASE, held, call_id, _PLATFORM, "", at)
-    if charge:
-        _move(connection, app_id, EntryKind.CHARGE, charge, call_id, _PLATFORM, "", at)
+    moves = [(EntryKind.RELEASE, held), (EntryKind.CHARGE, charge)]
+    if held or charge:
+        _move(connection, app_id, [one for one in moves if one[1]], call_id, _PLATFORM, "", at)
 
 
 def list_entries(
@@ -165,21 +170,24 @@ def items_between(connection: Connection, app_id: str, start: int, end: int) -> 
 def _move(
     connection: Connection,
     app_id: str,
-    kind: EntryKind,
-    amount: int,
+    moves: Sequence[tuple[EntryKind, int]],
     call_id: str | None,
     author: str,
     reason: str,
     at: int,
+    found: Account | None = None,
 ) -> Account:
-    before = _locked(connection, app_id)
-    held = before.held + _HOLDING.get(kind, 0) * amount
-    balance = before.balance
-    if kind not in _HOLDING:
-        balance += -amount if kind is EntryKind.CHARGE else amount
-    entry = {"app_id": app_id, "at": at, "kind": kind.value, "amount": amount, "call_id": call_id}
-    entry |= {"balance": balance, "held": held, "author": author, "reason": reason}
-    connection.execute(insert(ledger), entry)
+    """One after the other, each with its entry."""
+    account = found or _locked(connection, app_id)
+    balance, held = account.balance, account.held
+    entries = []
+    for kind, amount in moves:
+        held += _HOLDING.get(kind, 0) * amount
+        if kind not in _HOLDING:
+            balance += -amount if kind is EntryKind.CHARGE else amount
+        entry = {"app_id": app_id, "at": at, "kind": kind.value, "amount": amount, "call_id": call_id}
+        entries.append(entry | {"balance": balance, "held": held, "author": author, "reason": reason})
+    connection.execute(_enter, entries)
     connection.execute(_set, {"of_app": app_id, "balance": balance, "held": held})
     return Account(app_id, balance, held)
 

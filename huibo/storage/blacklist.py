@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -54,25 +54,25 @@ Key = tuple[str, bool, str, str]  # pattern, exact, app_id, direction: what an e
 _Row = tuple[str, bool, str, str, int | None, str]
 
 _DIRECTION = {Leg.CALLER: Direction.CALLER, Leg.CALLEE: Direction.CALLEE}
-_find = (
-    select(blacklist.c.reason)
-    .where(
-        blacklist.c.pattern.in_(bindparam("patterns", expanding=True)),
-        or_(~blacklist.c.exact, blacklist.c.pattern == bindparam("whole")),
-        blacklist.c.app_id.in_(("", bindparam("of_app"))),
-        blacklist.c.direction.in_((Direction.BOTH.value, bindparam("as_party"))),
-        or_(blacklist.c.expires_at.is_(None), blacklist.c.expires_at > bindparam("now")),
-    )
-    .limit(1)
+_find = select(blacklist.c.pattern, blacklist.c.exact, blacklist.c.direction).where(
+    blacklist.c.pattern.in_(bindparam("patterns", expanding=True)),
+    blacklist.c.app_id.in_(("", bindparam("of_app"))),
+    or_(blacklist.c.expires_at.is_(None), blacklist.c.expires_at > bindparam("now")),
 )
 _KEY = (blacklist.c.pattern, blacklist.c.exact, blacklist.c.app_id, blacklist.c.direction)
 
 
-def is_listed(connection: Connection, app_id: str, e164: str, leg: Leg, now: int) -> bool:
-    """Whether a number may not be this party of a call of this app."""
-    whole, *shorter = beginnings(e164)
-    given = {"patterns": [whole, *shorter[:-1]], "whole": whole, "of_app": app_id, "now": now}
-    return connection.execute(_find, given | {"as_party": _DIRECTION[leg].value}).first() is not None
+def listed_party(connection: Connection, app_id: str, parties: Mapping[Leg, str], now: int) -> Leg | None:
+    """The first of these parties (E.164) that may not be so in a call of this app; None: all may."""
+    beginning = {leg: beginnings(e164)[:-1] for leg, e164 in parties.items()}
+    patterns = sorted({one for some in beginning.values() for one in some})
+    found = connection.execute(_find, {"patterns": patterns, "of_app": app_id, "now": now}).all()
+    for leg, own in beginning.items():
+        for pattern, exact, direction in found:
+            for_it = direction in (Direction.BOTH.value, _DIRECTION[leg].value)
+            if for_it and (pattern == own[0] if exact else pattern in own):
+                return leg
+    return None
 
 
 def put_listed(connection: Connection, entries: Iterable[Listed], at: int) -> int:

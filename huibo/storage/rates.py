@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from sqlalchemy import Connection, bindparam, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from huibo.numbers import beginnings
 from huibo.rating import Rate
@@ -12,18 +12,19 @@ from huibo.storage.dialects import put
 from huibo.storage.tables import rates
 
 _COLUMNS = (rates.c.prefix, rates.c.per_minute, rates.c.first_s, rates.c.next_s, rates.c.setup)
-_find = (
-    select(*_COLUMNS)
-    .where(rates.c.plan == bindparam("plan"), rates.c.prefix.in_(bindparam("prefixes", expanding=True)))
-    .order_by(func.length(rates.c.prefix).desc())
-    .limit(1)
+_find = select(*_COLUMNS).where(
+    rates.c.plan == bindparam("plan"), rates.c.prefix.in_(bindparam("prefixes", expanding=True))
 )
 
 
-def find_rate(connection: Connection, plan: str, e164: str) -> Rate | None:
-    """The rate of the longest prefix that the number begins with; None: the plan has none for it."""
-    row = connection.execute(_find, {"plan": plan, "prefixes": beginnings(e164)}).first()
-    return Rate(*row) if row else None
+def find_rates(connection: Connection, plan: str, *e164: str) -> list[Rate | None]:
+    """For each number the rate of the longest prefix that it begins with; None: the plan has none for it."""
+    beginning = [beginnings(one) for one in e164]
+    prefixes = sorted({one for some in beginning for one in some})
+    found = {
+        row.prefix: Rate(*row) for row in connection.execute(_find, {"plan": plan, "prefixes": prefixes})
+    }
+    return [next((found[one] for one in some if one in found), None) for some in beginning]
 
 
 def put_rate(connection: Connection, plan: str, rate: Rate, note: str, at: int) -> None:

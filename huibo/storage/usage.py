@@ -14,7 +14,7 @@ _nth = (
     .limit(1)
     .offset(bindparam("before"))
 )
-_to_callee = select(func.count()).where(
+_to_callee = select(func.count().filter(calls.c.accepted_at > bindparam("recently")), func.count()).where(
     calls.c.callee == bindparam("to"),
     calls.c.accepted_at > bindparam("since"),
     calls.c.app_id == bindparam("of_app"),
@@ -33,9 +33,11 @@ def nth_last(connection: Connection, app_id: str, n: int) -> int | None:
     return connection.scalar(_nth, {"of_app": app_id, "before": n - 1})
 
 
-def calls_to(connection: Connection, app_id: str, callee: str, since: int) -> int:
-    """How many calls of an app to a callee were accepted after a moment (UNIX ms)."""
-    return connection.scalars(_to_callee, {"of_app": app_id, "to": callee, "since": since}).one()
+def calls_to(connection: Connection, app_id: str, callee: str, recently: int, since: int) -> tuple[int, int]:
+    """How many calls of an app to a callee were accepted after each of two moments (UNIX ms), later first."""
+    given = {"of_app": app_id, "to": callee, "recently": recently, "since": since}
+    recent, all_of_them = connection.execute(_to_callee, given).one()
+    return recent, all_of_them
 
 
 def calls_of(connection: Connection, cell: str) -> int:

@@ -1,5 +1,7 @@
-"""The one thread that writes: takes all that wait into one transaction, each behind a savepoint of its own.
+"""The one thread that writes: takes all that wait into one transaction.
 
+Nearly always none of them fails. When one does, all are run again, each behind a savepoint of its own: then
+the one that fails takes no other with it.
 Whoever has given up waiting is told the truth: a unit that was withdrawn is not kept, and of one whose commit
 was not heard of nothing is claimed. Knows nothing of what the units do.
 """
@@ -32,6 +34,10 @@ class _Withdrawn(Exception):
     """The transaction holds what must not be kept."""
 
 
+class _OneFailed(Exception):
+    """Of several units in one transaction, none of which can be taken out of it; or the only one."""
+
+
 class Stage(Enum):
     """How far a unit of work is."""
 
@@ -61,6 +67,7 @@ class Writer:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._hurried = False  # the next transaction waits for no lock
         self._stages = threading.Lock()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="huibo-writer", daemon=True)
@@ -97,23 +104,29 @@ class Writer:
                     last = True
                     break
                 batch.append(job)
+            run = _run
             while batch:
-                again = self._commit(batch)
+                again = self._commit(batch, run)
                 hand_back([job for job in batch if job not in again])
-                batch = again
+                run, batch = _run_apart, again
 
-    def _commit(self, batch: Sequence[Job]) -> list[Job]:
+    def _commit(self, batch: Sequence[Job], run: Callable[[Job, Connection], None]) -> list[Job]:
         """One transaction. Returns the jobs that are to be run once more, in another one."""
         again: list[Job] = []
+        hurried, self._hurried = self._hurried, False
         try:
             with self._engine.begin() as connection:
+                if hurried:
+                    _wait_no_more(connection)
                 for job in batch:
                     if self._take(job):
-                        _run(job, connection)
+                        run(job, connection)
                 self._pass_the_last_turn(batch)
             again = self._collided(batch)
         except _Withdrawn:
             again = self._begin_again(batch)
+        except _OneFailed:
+            again = self._begin_again(batch) if len(batch) > 1 else self._collided(batch)
         except Exception as error:  # the commit itself, or the connection: nobody's work was kept
             for job in batch:
                 if job.stage is Stage.COMMITTING and job.ran and _says_nothing(error):
@@ -129,7 +142,7 @@ class Writer:
         with self._stages:
             if job.stage is Stage.WITHDRAWN:
                 return False
-            job.stage = Stage.RUN
+            job.stage, job.ran, job.error = Stage.RUN, False, None
             return True
 
     def _pass_the_last_turn(self, batch: Sequence[Job]) -> None:
@@ -144,7 +157,8 @@ class Writer:
     def _collided(self, batch: Sequence[Job]) -> list[Job]:
         """Those that another process was in the way of: they lost to it, now there is room."""
         with self._stages:
-            again = [job for job in batch if job.stage is Stage.COMMITTING and _is_collision(job)]
+            could = (Stage.RUN, Stage.COMMITTING)
+            again = [job for job in batch if job.stage in could and _is_collision(job)]
             for job in again:
                 job.stage, job.error, job.collided = Stage.WAITING, None, True
             return again
@@ -153,29 +167,48 @@ class Writer:
         """Without those that were withdrawn after they had run."""
         with self._stages:
             again = [job for job in batch if job.stage is not Stage.WITHDRAWN]
+            self._hurried = any(sqlstate(job.error) == _LOCK_NOT_TO_BE_HAD for job in again)
             for job in again:
                 job.stage, job.error = Stage.WAITING, None
             return again
 
 
 def _run(job: Job, connection: Connection) -> None:
-    job.ran, job.error = False, None
-    savepoint = connection.begin_nested()
+    """Raises `_OneFailed`: the transaction is to be given up."""
     try:
         job.result = job.work(connection)
     except BaseException as error:  # the writer outlives whatever a unit does
-        # a future takes no StopIteration
-        job.error = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
+        job.error = _given_back(error)
+        raise _OneFailed from None
+    job.ran = True
+
+
+def _run_apart(job: Job, connection: Connection) -> None:
+    """One that fails takes no other with it."""
+    savepoint = connection.begin_nested()
+    try:
+        job.result = job.work(connection)
+    except BaseException as error:
+        job.error = _given_back(error)
         try:
             savepoint.rollback()
         except DBAPIError:
             # SQLite gives up the whole transaction when the disk is full: nobody's work was kept
             raise job.error from None
-        if sqlstate(error) == _LOCK_NOT_TO_BE_HAD:  # the others of the batch shall not all wait as long
-            connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
+        if sqlstate(error) == _LOCK_NOT_TO_BE_HAD:
+            _wait_no_more(connection)
     else:
         savepoint.commit()
         job.ran = True
+
+
+def _wait_no_more(connection: Connection) -> None:
+    """One of the batch has waited for a lock in vain: the others shall not all wait as long."""
+    connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
+
+
+def _given_back(error: BaseException) -> BaseException:
+    return RuntimeError("StopIteration") if isinstance(error, StopIteration) else error  # futures take none
 
 
 def sqlstate(error: BaseException | None) -> str | None:

@@ -14,9 +14,9 @@ from huibo.storage.blacklist import (
     Direction,
     Listed,
     find_listed,
-    is_listed,
     key_of,
     list_listed,
+    listed_party,
     put_listed,
     remove_expired,
     remove_listed,
@@ -51,8 +51,25 @@ async def put(database: Database, *entries: Listed) -> int:
 )
 async def test_what_an_entry_stands_in_the_way_of(database: Database, entry: Listed, hits: bool) -> None:
     assert await put(database, entry) == 1
-    found = await database.read(lambda c: is_listed(c, "shop", f"+{NUMBER}", Leg.CALLEE, 1000))
-    assert found == hits
+    parties = {Leg.CALLER: "+8613700000000", Leg.CALLEE: f"+{NUMBER}"}
+    found = await database.read(lambda c: listed_party(c, "shop", parties, 1000))
+    assert found is (Leg.CALLEE if hits else None)
+
+
+async def test_each_party_is_looked_for_in_its_own_role(database: Database) -> None:
+    """An exact entry of one number is no prefix of the other, and the caller comes first."""
+    longer = f"+{NUMBER}9"
+    await put(database, Listed(NUMBER, direction=Direction.CALLER))
+
+    async def found(caller: str, callee: str) -> Leg | None:
+        parties = {Leg.CALLER: caller, Leg.CALLEE: callee}
+        return await database.read(lambda c: listed_party(c, "shop", parties, 1000))
+
+    assert await found(f"+{NUMBER}", longer) is Leg.CALLER
+    assert await found(longer, f"+{NUMBER}") is None
+    await put(database, Listed(NUMBER, exact=False))
+    assert await found(longer, f"+{NUMBER}") is Leg.CALLER
+    assert await found("+8613700000000", longer) is Leg.CALLEE
 
 
 async def test_an_entry_takes_the_place_of_its_like(database: Database) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from huibo.rating import Rate
 from huibo.storage.database import Database
-from huibo.storage.rates import find_rate, list_rates, put_rate, remove_rate
+from huibo.storage.rates import find_rates, list_rates, put_rate, remove_rate
 
 
 async def put(database: Database, plan: str, *rates: Rate) -> None:
@@ -13,7 +13,8 @@ async def put(database: Database, plan: str, *rates: Rate) -> None:
 
 
 async def price(database: Database, plan: str, e164: str) -> int | None:
-    found = await database.read(lambda connection: find_rate(connection, plan, e164))
+    other, found = await database.read(lambda connection: find_rates(connection, plan, "+999", e164))
+    assert other in (None, found) or other.prefix == ""
     return None if found is None else found.per_minute
 
 

@@ -102,7 +102,8 @@ async def test_a_hold_is_kept_and_settled_once_though_the_control_plane_dies(own
         await customer.until_ready()
         await call.cdr()
         (charge,) = [entry for entry in money.entries if entry.kind is EntryKind.CHARGE]
-        assert 8 <= charge.amount <= 16
+        # what came after the last sign of life is not charged: 3 s of each leg are the least
+        assert 6 <= charge.amount <= 16
         assert money.account == Account("robust", 16 - charge.amount, held=0)
 
 

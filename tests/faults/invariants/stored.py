@@ -14,7 +14,7 @@ from huibo.rating import Rate
 from huibo.storage.calls import call_of, find_cdr, state_of
 from huibo.storage.catalog import list_apps
 from huibo.storage.database import open_engine, reader_of
-from huibo.storage.rates import find_rate
+from huibo.storage.rates import find_rates
 from huibo.storage.tables import accounts, calls, cdrs, idempotency, ledger, pushes, recordings
 
 
@@ -108,5 +108,5 @@ def _rates(
         app = apps.get(one.call.app_id)
         plan = app.settings.rate_plan if app else None
         for leg, number in ((Leg.CALLER, one.call.caller), (Leg.CALLEE, one.call.callee)):
-            rates[one.call.call_id, leg] = find_rate(connection, plan, number) if plan else None
+            rates[one.call.call_id, leg] = find_rates(connection, plan, number)[0] if plan else None
     return rates
