@@ -19,6 +19,7 @@ from tests.faults.invariants import (
     recordings,
     rings,
     talk,
+    voices,
 )
 from tests.faults.invariants.facts import Facts, Violation, gather
 
@@ -33,6 +34,7 @@ INVARIANTS: dict[str, Callable[[Facts], Iterator[Violation]]] = {
     "I8": limits.check,
     "I9": dispatch.check,
     "I10": talk.check,
+    "I11": voices.check,
 }
 
 

@@ -71,7 +71,8 @@ class Evidence:
 
     `settings`: {"dispatch_deadline_s": 30, "limits": {app: {"calls_at_once": n, "calls_per_second": n}},
     "credit_yuan": {app: "12.5"}}; an app without limits is not in `limits`. `phones` has the journal of each
-    carrier by its name. `recordings`: the folder of finished recordings. `allowed_late_ms`: what bounds are
+    carrier by its name. `recordings`: the folder of finished recordings. `heard`: the folder of what each
+    carrier's phones recorded, by its name; {} when nobody kept that. `allowed_late_ms`: what bounds are
     widened by.
     """
 
@@ -84,9 +85,10 @@ class Evidence:
     faults: list[Fault] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
     allowed_late_ms: int = 0
+    heard: dict[str, Path] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write it as JSON. The database and the recordings stay where they are."""
+        """Write it as JSON. The database, the recordings and what phones heard stay where they are."""
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
         path.write_text(json.dumps(plain, default=_plain, ensure_ascii=False, indent=1), encoding="utf-8")
 
@@ -106,6 +108,7 @@ class Evidence:
                 "phones": {name: [_phone_event(one) for one in log] for name, log in plain["phones"].items()},
                 "faults": [Fault(**one) for one in plain["faults"]],
                 "held": [Held(**one) for one in plain["held"]],
+                "heard": {name: Path(folder) for name, folder in plain.get("heard", {}).items()},
             }
         )
 

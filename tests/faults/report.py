@@ -15,7 +15,7 @@ from rich.table import Table
 
 from tests.faults.evidence import Asked, Evidence, Fault
 
-INVARIANTS = tuple(f"I{number}" for number in range(1, 11))
+INVARIANTS = tuple(f"I{number}" for number in range(1, 12))
 _NONE = "no fault near"
 _SHOWN = 60
 

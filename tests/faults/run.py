@@ -178,6 +178,7 @@ class Run:
             faults=self.nemesis.done,
             held=self._held,
             allowed_late_ms=_LATE_MS,
+            heard={name: carrier.heard_dir for name, carrier in world.stack.carriers.items()},
         )
 
 

@@ -21,7 +21,8 @@ from huibo.sandbox.journal import PhoneEvent, PhoneMoment
 from tests.faults.checker import check
 from tests.faults.evidence import Arrived, Asked, Evidence, Fault
 from tests.faults.invariants.facts import Violation
-from tests.faults.true_world import BEGAN, TrueWorld
+from tests.faults.true_sound import write_heard
+from tests.faults.true_world import BEGAN, HEARD, TrueWorld
 
 A, B = Leg
 _PUSH_TIMES = ("timeStamp", "endCallTime")
@@ -32,12 +33,30 @@ class Spoilt:
 
     def __init__(self, world: TrueWorld, folder: Path) -> None:
         source = Path(world.evidence.database_url.removeprefix("sqlite:///")).parent
-        shutil.copytree(source, folder, dirs_exist_ok=True)
+        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(HEARD))
         self.file = folder / "huibo.sqlite3"
         self.ids = world.ids
         self.evidence: Evidence = copy.deepcopy(world.evidence)
         self.evidence.database_url = f"sqlite:///{self.file}"
         self.evidence.recordings = folder / "recordings"
+
+    def heard(self, name: str, leg: Leg) -> Path:
+        """The file of what a phone recorded."""
+        self._own_heard()
+        ((carrier, file),) = [(on, one.heard) for on, one in self.phone(name, leg) if one.heard is not None]
+        return self.evidence.heard[carrier] / file
+
+    def hear_each_other(self) -> None:
+        """All phones recorded what they should have, by the times that they have now."""
+        self._own_heard()
+        write_heard(self.evidence)
+
+    def _own_heard(self) -> None:
+        own = self.file.with_name(HEARD)
+        if not own.is_dir():
+            for carrier, folder in self.evidence.heard.items():
+                shutil.copytree(folder, own / carrier)
+                self.evidence.heard[carrier] = own / carrier
 
     def found(self) -> list[Violation]:
         return check(self.evidence)

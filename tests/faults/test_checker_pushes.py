@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -233,6 +234,52 @@ def a_recording_that_is_too_short(world: Spoilt) -> None:
     _rewrite(world, _sound(world)[:20_000])
 
 
+@book(
+    "I6",
+    "(too short: 2.5 s of 5.0 s), and no fault explains that",
+    ("Asterisk stopped", 3_500, 5_000),
+    ("recording disk full", 3_500, 5_000),
+    ("kill -9 of Asterisk", 3_500, 3_600),
+)
+def a_recording_that_says_it_is_too_short_for_nothing(world: Spoilt) -> None:
+    _rewrite(world, _sound(world)[:20_000], "too short: 2.5 s of 5.0 s")
+    world.fault("recording disk full", 9_000, 20_000)  # which is after the talk
+    world.fault("carrier stopped", 0, 2_000)  # which is before it
+    world.fault("ARI socket silent", 0, 9_000)  # which keeps nothing out of it
+    world.fault("database locked", 0, 9_000)
+
+
+@book("I6", "the recording is 2.5 s long, the talk was 5.0 s")
+def a_recording_that_is_too_short_and_does_not_say_so(world: Spoilt) -> None:
+    _rewrite(world, _sound(world)[:20_000])
+    world.fault("Asterisk stopped", 3_500, 5_000)  # which excuses nothing without a word of it
+
+
+@book("I6", "and no fault explains that")
+def a_recording_that_lacks_more_than_a_fault_explains(world: Spoilt) -> None:
+    _rewrite(world, _sound(world)[:4000], "too short: 0.5 s of 5.0 s")
+    world.fault("Asterisk stopped", 3_500, 4_000)
+
+
+@book("I6", "the callee is heard for 0.5 s of 5.0 s", ("recording disk full", 2_100, 9_000))
+def a_voice_that_was_written_in_part(world: Spoilt) -> None:
+    sound = _sound(world)
+    sound[:36_000, 1] = 0
+    _rewrite(world, sound, "lengths differ: caller 5.0 s, callee 0.5 s")
+
+
+def test_of_a_caller_who_sends_nothing_a_short_recording_needs_no_fault(world: Spoilt) -> None:
+    """His number ends in 24, as that of the phone that sends no audio, and everybody has seen it so."""
+    _rewrite(world, _sound(world)[:20_000], "too short: 2.5 s of 5.0 s")
+    assert {one.invariant for one in world.found()} == {"I6"}
+    true = world.number("talk", A)
+    world.sql("UPDATE calls SET caller = ? WHERE call_id = ?", f"+86{true[:-2]}24", world.ids["talk"])
+    world.asked("talk").body["src"] = f"0086{true[:-2]}24"
+    for log in world.evidence.phones.values():
+        log[:] = [replace(one, number=f"{true[:-2]}24") if one.number == true else one for one in log]
+    assert [one for one in world.found() if one.invariant == "I6"] == []
+
+
 @book("I6", "has 1 channels of 8000 Hz")
 def a_recording_in_mono(world: Spoilt) -> None:
     _rewrite(world, _sound(world)[:, :1])
@@ -290,10 +337,11 @@ def _sound(world: Spoilt) -> NDArray[np.float64]:
     return np.array(sound)
 
 
-def _rewrite(world: Spoilt, sound: NDArray[np.float64]) -> None:
+def _rewrite(world: Spoilt, sound: NDArray[np.float64], reason: str | None = None) -> None:
     file = next(world.evidence.recordings.rglob(f"{world.ids['talk']}.wav"))
     soundfile.write(file, sound, 8000, subtype="PCM_16")
-    world.call("talk", "recordings", f"bytes = {file.stat().st_size}")
+    told = "NULL" if reason is None else f"'{reason}'"
+    world.call("talk", "recordings", f"bytes = {file.stat().st_size}, reason = {told}")
 
 
 @pytest.mark.parametrize("spoil", book.all, ids=str)

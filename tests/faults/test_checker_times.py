@@ -190,22 +190,33 @@ def test_an_invite_that_lay_with_a_stopped_carrier_is_excused(world: Spoilt) -> 
 def a_talk_that_is_too_long(world: Spoilt) -> None:
     for leg in Leg:
         world.late("menu", leg, 70_000, Phone.HUNG_UP)
-    world.fault("kill -9: talking", 94_000, 170_000)  # which excuses only that the CDR does not know of it
+    world.hear_each_other()
+    world.fault("kill -9: talking", 94_500, 170_000)  # which excuses only that the CDR does not know of it
 
 
 @book("I10", "after the end of the agreed time", ("Asterisk stopped", 150_000, 163_500))
 def a_talk_that_goes_on_while_the_engine_is_stopped(world: Spoilt) -> None:
     for leg in Leg:
         world.late("menu", leg, 70_000, Phone.HUNG_UP)
-    world.fault("upgrade", 94_000, 170_000)
+    world.hear_each_other()
+    world.fault("upgrade", 94_500, 170_000)
+
+
+@book("I10", "after the end of the agreed time", ("ARI socket silent", 93_500, 104_500))
+def a_talk_whose_beginning_nobody_could_tell(world: Spoilt) -> None:
+    for leg in Leg:
+        world.late("menu", leg, 70_000, Phone.HUNG_UP)
+    world.hear_each_other()
+    world.fault("kill -9: talking", 94_500, 170_000)
 
 
 @book("I10", "after the end of the agreed time")
 def a_talk_that_goes_on_after_the_engine_was_stopped(world: Spoilt) -> None:
     for leg in Leg:
         world.late("menu", leg, 90_000, Phone.HUNG_UP)
+    world.hear_each_other()
     world.fault("Asterisk stopped", 150_000, 163_500)
-    world.fault("upgrade", 94_000, 190_000)
+    world.fault("upgrade", 94_500, 190_000)
 
 
 @book("I10", "is still up")

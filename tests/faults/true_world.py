@@ -47,7 +47,6 @@ from huibo.push.signing import id_of
 from huibo.rating import PER_YUAN, Budget, Rate, cost
 from huibo.recording.store import key_of
 from huibo.sandbox.journal import PhoneEvent, PhoneMoment
-from huibo.sandbox.tones import tone_of
 from huibo.storage import accounts, outbox, rates, recordings
 from huibo.storage.calls import add_call, save_step
 from huibo.storage.catalog import add_app
@@ -57,10 +56,12 @@ from huibo.storage.migrate import migrate
 from huibo.storage.tables import pushes
 from huibo.wire.notifier import WireNotifier
 from tests.faults.evidence import Answer, Arrived, Asked, Evidence, Held
+from tests.faults.true_sound import tone, write_heard
 
 BEGAN = 1_763_817_738_000
 PREPAID, FREE = "prepaid", "demo"
 CREDIT_YUAN = "40"
+HEARD = "heard"  # the folder of what the phones recorded
 LIMITS = {"calls_at_once": 2, "calls_per_second": 2}
 _RATE = Rate("86", 6000, first_s=3, next_s=1)
 _ROUTE = ("sandbox", "second")
@@ -184,7 +185,7 @@ class Story:
         """Rings for a second and is answered."""
         self.ringing(after, leg, carrier)
         self.take(after + 1010, LegAnswered("", leg, 0))
-        self.saw(after + 1005, leg, Phone.ANSWERED, carrier)
+        self.saw(after + 1005, leg, Phone.ANSWERED, carrier, heard=f"{self.call_id}-{leg.value}.wav")
         live = [f"{self.call_id}-{one.value}" for one in Leg if self.state.leg(one).alive]
         look = Held(self.sent_at + after + 1500, "engine", live, [self.call_id])
         self.world.evidence.held.append(look)
@@ -216,7 +217,9 @@ class TrueWorld:
             "limits": {PREPAID: LIMITS},
             "credit_yuan": {PREPAID: CREDIT_YUAN},
         }
-        self.evidence = Evidence(url, settings, folder / "recordings", phones={"sandbox": [], "second": []})
+        heard = {name: folder / HEARD / name for name in _ROUTE}
+        phones: dict[str, list[PhoneEvent]] = {name: [] for name in _ROUTE}
+        self.evidence = Evidence(url, settings, folder / "recordings", phones=phones, heard=heard)
         self.ids: dict[str, str] = {}
         engine = open_engine(url)
         migrate(engine)
@@ -228,6 +231,7 @@ class TrueWorld:
                 self._record(story, kept)
             self._deliver()
         engine.dispose()
+        write_heard(self.evidence)
 
     def _set_up(self) -> None:
         paying = AppSettings(rate_plan="seconds", prepaid=True, calls_per_second=2, calls_at_once=2)
@@ -323,8 +327,7 @@ class TrueWorld:
         key = key_of(story.call_id, held.created_at, "wav")
         path = self.evidence.recordings / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        times = np.arange(held.talk_ms * 8) / 8000
-        voices = [0.3 * np.sin(2 * np.pi * tone_of(story.numbers[leg]) * times) for leg in Leg]
+        voices = [tone(story.numbers[leg], held.talk_ms / 1000) for leg in Leg]
         if story.numbers[B].endswith("24"):
             voices[1] *= 0
         soundfile.write(path, np.stack(voices, axis=1), 8000, subtype="PCM_16")

@@ -29,6 +29,8 @@ NO_WORD = (*CONTROL_AWAY, *SOCKET, *ENGINE_STOPPED)
 PHONES_OUTLIVE = (*SOCKET, *ENGINE_KILLED, *ENGINE_STOPPED, *CARRIER_STOPPED)
 # Nobody's voice gets through.
 SILENT = (*ENGINE_STOPPED, *CARRIER_STOPPED)
+# Of a talk nothing is written down: nothing comes, or there is no room.
+UNWRITTEN = (*SILENT, "recording disk full")
 ANY = ("",)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from huibo.flow.state import CallState
 from huibo.model import Leg
-from tests.faults.invariants.excuses import CARRIER_STOPPED, ENGINE_KILLED, ENGINE_STOPPED, named
+from tests.faults.invariants.excuses import CARRIER_STOPPED, ENGINE_KILLED, ENGINE_STOPPED, NO_WORD, named
 from tests.faults.invariants.facts import Case, Facts, Ring, Violation
 
 _LATE_MS = 6000
@@ -24,10 +24,17 @@ def check(facts: Facts) -> Iterator[Violation]:
         talk_ms = int(case.asked.body.get("maxAllowTime") or default_min) * 60_000
         callee = case.answered_ring(Leg.CALLEE)
         if callee is not None and callee.answered_at is not None:
-            yield from _both(facts, case, callee.answered_at + talk_ms, "of the agreed time")
+            known_at = _known_at(facts, callee.answered_at)
+            yield from _both(facts, case, known_at + talk_ms, "of the agreed time")
         if (caller := case.answered_ring(Leg.CALLER)) is not None:
             limit = caller.invited_at + _longest_ms(case, case.state, talk_ms)
             yield from _phone(facts, case, caller, limit, "that a call may last at all")
+
+
+def _known_at(facts: Facts, answered_at: int) -> int:
+    """From when the time counts: an answer that could not be told is counted from when it could."""
+    away = named(facts.evidence.faults, NO_WORD)
+    return max([answered_at, *(one.ended_at for one in away if one.began_at <= answered_at <= one.ended_at)])
 
 
 def _both(facts: Facts, case: Case, limit: int, what: str) -> Iterator[Violation]:
