@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.responses import Response
 
 from huibo import __version__
@@ -158,19 +158,10 @@ class Huibo:
         if self.failed is not None:
             raise self.failed
 
-    def _http(self) -> FastAPI:
-        app = FastAPI(
-            title="huibo", version=__version__, lifespan=self._lifespan, docs_url=None, openapi_url=None
-        )
+    def _http(self) -> Starlette:
+        app = Starlette(lifespan=self._lifespan)
         if per_s := self.settings.http.requests_per_s:
             app.add_middleware(FloodGate, per_s=per_s, refusal=_too_many, open_to_all=health.PATHS)
-        app.routes.extend(
-            health.make_routes(
-                lambda: self.engine.ready, lambda: self.cells.draining, lambda: self.cells.in_touch
-            )
-        )
-        app.routes.append(v1.make_route(self._parts()))
-        app.routes.extend(recordings.make_routes(self.database, self.store, self.clock))
         app.routes.extend(
             wire.make_routes(
                 self.desk,
@@ -179,6 +170,13 @@ class Huibo:
                 body_timeout_s=self.settings.http.body_timeout_s,
             )
         )
+        app.routes.extend(
+            health.make_routes(
+                lambda: self.engine.ready, lambda: self.cells.draining, lambda: self.cells.in_touch
+            )
+        )
+        app.routes.append(v1.make_route(self._parts()))
+        app.routes.extend(recordings.make_routes(self.database, self.store, self.clock))
         return app
 
     def _about(self) -> Cell:
@@ -207,7 +205,7 @@ class Huibo:
         )
 
     @asynccontextmanager
-    async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         await asyncio.to_thread(migrate, self.database.engine)
         await self.library.start()
         await self.trunks.refresh()  # before there is an engine: it is to have all of them at once

@@ -144,7 +144,7 @@ class Admission:
             return last[0]
 
         try:
-            return await self._database.write(work, PATIENCE_S)
+            return await self._database.write(work, PATIENCE_S, of=request.app_id)
         except InDoubt:
             admitted = last[0]
             if admitted.replayed:

@@ -11,16 +11,17 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
+from huibo.storage.tables import apps
 from huibo.storage.writer import InDoubt, Job, Stage, Writer, hand_back
 
 log = structlog.get_logger()
@@ -58,7 +59,7 @@ class Database:
         self.engine = open_engine(url)
         self._reader = reader_of(self.engine)
         self._closed = False
-        self._writer = Writer(self.engine)
+        self._writer = Writer(self.engine, _lock_apps if self.shared else None)
         self._reads: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._readers: list[threading.Thread] = []
         self._reading = 0
@@ -69,17 +70,18 @@ class Database:
         """Other processes may work on it, too."""
         return self.engine.dialect.name != "sqlite"
 
-    async def write(self, work: Work[T], patience_s: float | None = None) -> T:
+    async def write(self, work: Work[T], patience_s: float | None = None, of: str | None = None) -> T:
         """Run `work` in a transaction and return its result once that is committed.
 
         Whatever `work` raises is raised here, and nothing of it is kept; so is what the commit raises. After
         `patience_s` raises `GaveUp`. When it cannot be known whether it was kept: `InDoubt`. Until then it
-        may run several times, of which one is kept.
+        may run several times, of which one is kept. `of`: the app whose account or limits it decides upon;
+        without it two processes may wait for each other.
         """
         if self._closed:
             raise RuntimeError("the database is closed")
         loop = asyncio.get_running_loop()
-        job = Job(work, loop, loop.create_future())
+        job = Job(work, loop, loop.create_future(), of=of)
         self._writer.put(job)
         if await _patiently(job, patience_s):
             stage = self._writer.withdraw(job)
@@ -200,6 +202,11 @@ def sqlite_file(url: str) -> Path | None:
     """The file behind an SQLite URL, None for other databases."""
     parsed = make_url(url)
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+def _lock_apps(connection: Connection, app_ids: Sequence[str]) -> None:
+    rows = select(apps.c.app_id).where(apps.c.app_id.in_(app_ids)).order_by(apps.c.app_id)
+    connection.execute(rows.with_for_update())
 
 
 def _make_private(file: Path | None) -> None:

@@ -57,6 +57,7 @@ class Job:
     future: asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
+    of: str | None = None  # the app whose money or limits it is about
     stage: Stage = Stage.WAITING
     ran: bool = False  # what it did is part of the transaction
     collided: bool = False  # with another process; it is tried again once
@@ -65,8 +66,10 @@ class Job:
 class Writer:
     """`put` jobs; `end` once there are no more to come."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, lock: Callable[[Connection, Sequence[str]], None] | None) -> None:
+        """`lock`: takes hold of apps, in an order that is everybody's, before anything is done about them."""
         self._engine = engine
+        self._lock = lock
         self._hurried = False  # the next transaction waits for no lock
         self._stages = threading.Lock()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -118,6 +121,8 @@ class Writer:
             with self._engine.begin() as connection:
                 if hurried:
                     _wait_no_more(connection)
+                if self._lock is not None and (apps := {job.of for job in batch if job.of is not None}):
+                    self._lock(connection, sorted(apps))
                 for job in batch:
                     if self._take(job):
                         run(job, connection)

@@ -18,11 +18,12 @@ from sqlalchemy.exc import OperationalError
 
 import huibo.storage.database
 from huibo.clock import Clock
-from huibo.model import IdempotencyKey, Push
+from huibo.model import App, IdempotencyKey, Push
 from huibo.rating import Rate
 from huibo.storage import cells
-from huibo.storage.accounts import find_account, pay_in
+from huibo.storage.accounts import find_account, hold, pay_in, settle
 from huibo.storage.blacklist import Listed, list_listed, put_listed
+from huibo.storage.catalog import add_app, find_app
 from huibo.storage.database import Database, GaveUp
 from huibo.storage.idempotency import forget, remember, remembered
 from huibo.storage.locks import Lock, LockKind, list_locks, put_lock
@@ -279,3 +280,40 @@ async def test_processes_that_open_a_new_database_at_once_do_not_trip(tmp_path: 
     processes = [await asyncio.create_subprocess_exec(*arguments, stderr=PIPE) for _ in range(2)]
     said = [(await process.communicate())[1].decode() for process in processes]
     assert said == ["", ""]
+
+
+async def test_units_about_the_same_apps_do_not_block_each_other_for_good(
+    database: Database, database_url: str
+) -> None:
+    """As calls are accepted and settled: an app is taken hold of first, what is on its account after it."""
+    apps = [f"app-{n}" for n in range(6)]
+
+    def enter(connection: Connection) -> None:
+        for name in apps:
+            add_app(connection, App(name, name), 1)
+            pay_in(connection, name, 1_000_000, "test", "", 1)
+
+    def accept(connection: Connection, app_id: str, call_id: str) -> None:
+        find_app(connection, app_id, lock=True)
+        hold(connection, app_id, call_id, 7, 1)
+
+    def finish(connection: Connection, app_id: str, call_id: str) -> None:
+        settle(connection, app_id, call_id, 0, 3, 1)
+
+    await database.write(enter)
+    async with another(database_url) as other:
+        await asyncio.gather(
+            *(
+                one.write(partial(work, app_id=name, call_id=f"{names[0]}-{name}-{n}"), of=name)
+                for n in range(40)
+                for one, names in ((database, apps), (other, apps[::-1]))
+                for name in names
+                for work in ((accept, finish) if n % 2 else (finish, accept))
+            )
+        )
+    found = [await database.read(lambda c, name=name: find_account(c, name)) for name in apps]
+    assert {(one.balance, one.held) for one in found} == {(1_000_000 - 80 * 3, 80 * 7)}
+    if database.shared:
+        counted = text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        await asyncio.sleep(1.1)  # counts are handed in once a second
+        assert await database.read(lambda c: c.scalar(counted)) == 0
