@@ -8,11 +8,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bench import admission, calls, history, live, pushes
+from bench import admission, calls, history, live, media, pushes
 from bench.report import Section, machine, write
 from huibo.engine.install.resolve import resolve
 
-_PARTS = ("calls", "admission", "pushes", "live", "history")
+_PARTS = ("calls", "admission", "pushes", "live", "history", "media")
+_QUICK = ("calls", "admission", "pushes")
 
 
 async def run(quick: bool, parts: list[str]) -> list[Section]:
@@ -27,6 +28,8 @@ async def run(quick: bool, parts: list[str]) -> list[Section]:
                 sections.append(await admission.measure(folder / part, quick))
             elif part == "live":
                 sections.append(await live.measure(folder / part, quick))
+            elif part == "media":
+                sections.append(await media.measure(asterisk, folder / part, quick))
             elif part == "history":
                 sections.append(await history.measure(folder / part, quick))
             elif part == "pushes":
@@ -39,11 +42,14 @@ async def run(quick: bool, parts: list[str]) -> list[Section]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small, in less than a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"small, in less than a minute: {', '.join(_QUICK)}"
+    )
     parser.add_argument("--only", choices=_PARTS, action="append", help="these parts only")
     parser.add_argument("--to", type=Path, default=Path("bench-report"), help="the folder of the report")
     options = parser.parse_args()
-    sections = asyncio.run(run(options.quick, options.only or list(_PARTS)))
+    parts = options.only or (_QUICK if options.quick else _PARTS)
+    sections = asyncio.run(run(options.quick, list(parts)))
     text, data = write(sections, machine(), options.to)
     print(f"written: {text}, {data}")
 

@@ -115,24 +115,33 @@ async def with_huibo(
     settings: Settings | None = None,
 ) -> AsyncIterator[Contestant]:
     """`fields`: of each request, beside its numbers. `settings`: over the stack's."""
+    trunk = Trunk("carrier", "127.0.0.1", carrier.port, options_s=0)
+    async with stack_with(asterisk, folder, trunk, settings) as stack:
+        pids = {"control plane": stack.control_child.pid, "asterisk": stack.engine_child.pid}
+        yield Contestant(name, client_of(stack, fields), pids, carrier, drives=False, stack=stack)
+
+
+@asynccontextmanager
+async def stack_with(
+    asterisk: Asterisk, folder: Path, trunk: Trunk, settings: Settings | None = None
+) -> AsyncIterator[Stack]:
+    """huibo with an app that may do anything, and with this trunk alone."""
     stack = Stack.create(asterisk, folder, settings=settings or {})
     async with stack:
         engine = open_engine(config.load(stack.settings_file).database_url)
         with engine.begin() as connection:
             catalog.remove_trunk(connection, "sandbox")
-            furnish(connection, Trunk("carrier", "127.0.0.1", carrier.port, options_s=0))
+            furnish(connection, trunk)
         engine.dispose()
-        argv = (
-            *(sys.executable, "-m", "bench.client", "--port", stack.base_url.rpartition(":")[2]),
-            *(
-                "--path",
-                f"/201511v3/callBack?id={APP}",
-                "--fields",
-                json.dumps({"appId": APP} | dict(fields)),
-            ),
-        )
-        pids = {"control plane": stack.control_child.pid, "asterisk": stack.engine_child.pid}
-        yield Contestant(name, argv, pids, carrier, drives=False, stack=stack)
+        yield stack
+
+
+def client_of(stack: Stack, fields: Mapping[str, str]) -> tuple[str, ...]:
+    """The words that place calls there; bench.load's options are to be added."""
+    return (
+        *(sys.executable, "-m", "bench.client", "--port", stack.base_url.rpartition(":")[2]),
+        *("--path", f"/201511v3/callBack?id={APP}", "--fields", json.dumps({"appId": APP} | dict(fields))),
+    )
 
 
 async def _booted(instance: Instance) -> bool:

@@ -66,7 +66,7 @@ class EngineDouble:
     async def _nothing(self, *_: object) -> None:
         pass
 
-    play = stop_play = warn = start_ringback = stop_ringback = guard_talk = release = _nothing
+    play = stop_play = warn = start_ringback = stop_ringback = guard_talk = release = shorten_path = _nothing
 
     def _answer(self, call_id: str, leg: Leg) -> None:
         self._legs[call_id, leg] = None

@@ -220,6 +220,7 @@ class Trunk:
     calls_per_second: Count | None = None  # INVITEs in any second
     options_s: Annotated[int, Field(ge=0, le=3600)] = 30  # between two OPTIONS; 0: none are sent
     min_answered: Annotated[int, Field(ge=1, le=100)] | None = None  # percent; below it the trunk is locked
+    direct_media: bool = False  # where both legs' trunks have it, the audio may go past the engine
 
 
 @dataclass(frozen=True, slots=True)

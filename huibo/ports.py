@@ -99,6 +99,12 @@ class Engine(Protocol):
     async def guard_talk(self, call_id: str, seconds: int) -> None:
         """Have the engine itself end both legs after `seconds`, even when the control plane is dead."""
 
+    async def shorten_path(self, call_id: str, trunks: Collection[str]) -> None:
+        """The parties talk: where all these trunks allow it, the audio goes past the engine from here on.
+
+        Once more does no harm.
+        """
+
     async def hang_up(self, call_id: str, leg: Leg) -> None:
         """End a leg, answered or not. A leg that is gone already is not an error.
 

@@ -40,6 +40,7 @@ from huibo.flow.state import (
     PromptsFailed,
     PromptsReady,
     Resumed,
+    ShortenPath,
     Start,
     Tick,
     Warn,
@@ -138,6 +139,7 @@ def _resumed(turn: Turn, at: int) -> None:
     if due is not None:
         turn.silence_ringback()
         turn.do(GuardTalk(max(1, -(-(due - at) // 1000)) + GUARD_MARGIN_S))
+        _shorten(turn)
     elif state.ringback and _lets_through(state):
         turn.sound_ringback()
     menu.on_resumed(turn, at)
@@ -259,10 +261,19 @@ def _answered(turn: Turn, leg: Leg, at: int) -> None:
     if leg is Leg.CALLEE:
         turn.stop_ringback()
         turn.do(GuardTalk(talk_limit_s(turn.state) + GUARD_MARGIN_S))
+        _shorten(turn)
     elif turn.state.menu is not None:
         menu.begin(turn, at)
     else:
         turn.dial(Leg.CALLEE, at)
+
+
+def _shorten(turn: Turn) -> None:
+    """Who is yet to hear a tone, or is recorded, has the audio go through the engine."""
+    state = turn.state
+    leaves = state.caller.leaving is not None or state.callee.leaving is not None
+    if state.talking and not leaves and not state.plan.record and _warn_due(state) is None:
+        turn.do(ShortenPath())
 
 
 def _lets_through(state: CallState) -> bool:

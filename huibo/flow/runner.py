@@ -41,6 +41,7 @@ from huibo.flow.state import (
     PromptsFailed,
     PromptsReady,
     Seize,
+    ShortenPath,
     StartRingback,
     StopPlay,
     StopRingback,
@@ -191,7 +192,7 @@ class CallRunner:
 
         while True:
             try:
-                await self._services.database.write(work)
+                await self._services.database.write(work, of=None if cdr is None else self.call.app_id)
                 break
             except NotOurs:
                 raise
@@ -318,6 +319,8 @@ class CallRunner:
                 await engine.stop_ringback(call_id, over_media)
             case GuardTalk(seconds):
                 await engine.guard_talk(call_id, seconds)
+            case ShortenPath():
+                await engine.shorten_path(call_id, self._trunks())
             case HangUp(leg):
                 await engine.hang_up(call_id, leg)
 

@@ -330,6 +330,11 @@ class GuardTalk:
 
 
 @dataclass(frozen=True, slots=True)
+class ShortenPath:
+    """The parties talk and nothing is to be played or recorded: the audio may go past the engine."""
+
+
+@dataclass(frozen=True, slots=True)
 class HangUp:
     leg: Leg
 
@@ -365,6 +370,7 @@ EngineCommand = (
     | StartRingback
     | StopRingback
     | GuardTalk
+    | ShortenPath
     | HangUp
     | Play
     | StopPlay

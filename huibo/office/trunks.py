@@ -71,6 +71,9 @@ class TrunkFields(BaseModel):
     min_answered: Annotated[int, Field(ge=1, le=100)] | None = Field(
         None, description="percent of calls; below it the trunk is locked for a time"
     )
+    direct_media: bool = Field(
+        False, description="calls whose trunks both have it may have the carrier's ends exchange the audio"
+    )
 
     @field_validator("codecs", "prefixes", "more_addresses")
     @classmethod

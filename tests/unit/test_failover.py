@@ -170,7 +170,7 @@ def test_a_call_is_cut_when_what_is_held_is_used_up() -> None:
     story = budgeted(4 * 600)
     story.leg(LegAnswered, A)
     story.after(20_000).leg(LegAnswered, B)
-    assert story.commands[-1] == GuardTalk(100 + 2)
+    assert story.commands[-2] == GuardTalk(100 + 2)
     (due,) = deadlines(story.state)
     assert due == story.now + 100_000  # the caller's second minute ends then
     story.take(Tick(due))

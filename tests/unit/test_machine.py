@@ -42,6 +42,7 @@ from huibo.flow.state import (
     PromptsFailed,
     PromptsReady,
     Resumed,
+    ShortenPath,
     Start,
     StartRingback,
     StopPlay,
@@ -138,7 +139,7 @@ def test_a_conversation_that_the_callee_ends() -> None:
     story.answered(A)
     assert story.commands[-2:] == [DialCallee("t", 60, 60 + 1800 + 2), StartRingback()]
     story.answered(B)
-    assert story.commands[-2:] == [StopRingback(), GuardTalk(1802)]
+    assert story.commands[-3:] == [StopRingback(), GuardTalk(1802), ShortenPath()]
     assert deadlines(story.state) == [story.now + 1_800_000]
     assert story.after(7_000).leg(LegEnded, B)[-1] == HangUp(A)
     story.after(5).leg(LegEnded, A)
@@ -521,6 +522,24 @@ def test_a_warning_before_the_limit() -> None:
 def test_no_warning_in_a_talk_that_is_too_short_for_it() -> None:
     plan = replace(PLAN, warn_s=60, warn=(A,), max_talk_s=60)
     assert len(deadlines(Story(plan).start().answered(A).answered(B).state)) == 1
+
+
+@pytest.mark.parametrize(
+    ("plan", "shortened"),
+    [
+        (PLAN, True),
+        (replace(PLAN, record=True), False),
+        (replace(PLAN, warn_s=60, warn=(A,)), False),
+        (replace(PLAN, warn_s=60, warn=(A,), max_talk_s=60), True),  # too short for a tone
+    ],
+)
+def test_the_audio_goes_the_shortest_way_unless_the_engine_needs_it(plan: Plan, shortened: bool) -> None:
+    story = Story(plan).start().answered(A)
+    assert ShortenPath() not in story.commands
+    assert (ShortenPath() in story.answered(B).commands) is shortened
+    assert (ShortenPath() in story.take(Resumed(story.now))) is shortened
+    story.take(Cancel(story.now))
+    assert ShortenPath() not in story.take(Resumed(story.now))
 
 
 class Interleavings(RuleBasedStateMachine):

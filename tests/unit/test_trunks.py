@@ -144,8 +144,9 @@ def test_the_media_watchdog(no_audio_s: int) -> None:
     assert endpoint(PLAIN, no_audio_s)["rtp_timeout"] == str(no_audio_s)
 
 
-def test_media_stays_with_us_and_no_call_comes_in() -> None:
+def test_media_stays_with_us_unless_told_and_no_call_comes_in() -> None:
     assert endpoint(PLAIN)["direct_media"] == "no"
+    assert endpoint(replace(PLAIN, direct_media=True))["direct_media"] == "yes"
     assert endpoint(PLAIN)["context"] == "nowhere"
 
 

@@ -21,6 +21,7 @@ from huibo.flow.state import (
     Play,
     PlayMissed,
     Resumed,
+    ShortenPath,
     StartRingback,
     StopRingback,
     Tick,
@@ -83,7 +84,7 @@ def test_nobody_is_rung_when_storing_the_dial_took_too_long() -> None:
 def test_what_the_engine_may_not_have_heard_is_said_again() -> None:
     story = talking()
     left = story.after(60_000).take(Resumed(story.now))
-    assert left == [StopRingback(), GuardTalk(1800 - 60 + 2)]
+    assert left == [StopRingback(), GuardTalk(1800 - 60 + 2), ShortenPath()]
     assert Story().start().take(Resumed(story.now)) == []
     story = Story().start()
     story.answered(A)

@@ -71,6 +71,7 @@ class AriEngine:
             request_timeout_s=settings.request_timeout_s,
             on_event=self._take,
         )
+        self._find_trunk = find_trunk
         self._trunks = Trunks(self._client, no_audio_s)
         self._translator = Translator()
         self._stamps = Stamps()
@@ -170,6 +171,21 @@ class AriEngine:
                 variable="TIMEOUT(absolute)",
                 value=seconds,
             )
+
+    async def shorten_path(self, call_id: str, trunks: Collection[str]) -> None:
+        """Asterisk looks for the best way only when something about a bridge changes, and the callee's answer
+        does not count: it came into the bridge before. Muting and unmuting does. Sent together, for nobody is
+        to stay mute because the connection is lost in between.
+        """
+        for name in trunks:
+            trunk = await self._find_trunk(name)
+            if trunk is None or not trunk.direct_media:
+                return
+        mute = f"channels/{channel_of(call_id, Leg.CALLEE)}/mute"
+        await asyncio.gather(
+            self._client.request("POST", mute, direction="in"),
+            self._client.request("DELETE", mute, direction="in"),
+        )
 
     async def hang_up(self, call_id: str, leg: Leg) -> None:
         await self._leftovers.end(f"channels/{channel_of(call_id, leg)}")

@@ -97,7 +97,7 @@ def _endpoint(trunk: Trunk, no_audio_s: int) -> Fields:
         "disallow": "all",
         "allow": trunk.codecs,
         "aors": ",".join(contacts_of(trunk)),
-        "direct_media": "no",
+        "direct_media": "yes" if trunk.direct_media else "no",
         "dtmf_mode": "auto",
         "tone_zone": "cn",
         "rtp_symmetric": "yes",
