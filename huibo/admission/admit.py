@@ -137,18 +137,25 @@ class Admission:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + PATIENCE_S
-        last: list[Admitted] = []
+        last: list[Admitted | Refused] = []
 
-        def work(connection: Connection) -> Admitted:
-            last[:] = [self._admit(connection, request, key)]
+        def work(connection: Connection) -> Admitted | Refused:
+            try:
+                last[:] = [self._admit(connection, request, key)]
+            except Refused as refused:  # it has written nothing: no reason to undo what others have
+                last[:] = [refused]
             return last[0]
 
         try:
-            return await self._database.write(work, PATIENCE_S, of=request.app_id)
+            admitted = await self._database.write(work, PATIENCE_S, of=request.app_id)
         except InDoubt:
             admitted = last[0]
-            if admitted.replayed:
+            if isinstance(admitted, Refused) or admitted.replayed:
                 raise  # it wrote nothing
+        else:
+            if isinstance(admitted, Refused):
+                raise admitted
+            return admitted
         while (left_s := until - loop.time()) > 0:
             if await self._is_kept(admitted, left_s):
                 return admitted
