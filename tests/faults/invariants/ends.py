@@ -9,6 +9,8 @@ from tests.faults.invariants.excuses import (
     ANY,
     BLINDFOLD,
     CLOCK_STEP_MS,
+    CONTROL_AWAY,
+    DATABASE_AWAY,
     ENGINE_KILLED,
     unshared_ms,
     wrong_starts,
@@ -179,7 +181,9 @@ def _times(case: Case, leg: Leg, record: LegRecord, last: Ring) -> Iterator[Viol
     for what, (told, saw) in seen.items():
         if told is None or saw is None or any(kill.began_at <= saw for kill in case.hit(ENGINE_KILLED)):
             continue
-        if unshared_ms(case.hit(BLINDFOLD), min(told, saw), max(told, saw)) > tolerance_ms:
+        unseen = what == "ended" and case.hit(CONTROL_AWAY)  # then it is put at the last beat
+        blind = (*BLINDFOLD, *DATABASE_AWAY) if unseen else BLINDFOLD
+        if unshared_ms(case.hit(blind), min(told, saw), max(told, saw)) > tolerance_ms:
             yield case.broken("I1", f"{_name(leg)} {what} {told - saw:+d} ms from when the phone did")
 
 

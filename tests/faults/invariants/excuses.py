@@ -21,6 +21,8 @@ SOCKET = ("ARI socket",)
 CLOCK = ("clock",)
 CLOCK_STEP_MS = 3_600_000
 RECEIVERS = ("receiver",)
+# What the control plane last knew it could not write down.
+DATABASE_AWAY = ("database", "table locked", "backends ended")
 # The control plane does not see what happens at the moment when it happens, or not in its order.
 BLINDFOLD = (*CONTROL_AWAY, *SOCKET, *ENGINE_KILLED, *ENGINE_STOPPED, *CARRIER_STOPPED, "events shaken")
 # The control plane cannot tell the engine to end anything.

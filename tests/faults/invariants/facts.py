@@ -15,6 +15,7 @@ from huibo.flow.state import CallState
 from huibo.model import Call, Cdr, Leg
 from huibo.numbers import national
 from huibo.sandbox.journal import PhoneEvent, PhoneMoment
+from huibo.sandbox.phones import Press, phone_of
 from tests.faults.evidence import Answer, Arrived, Asked, Evidence, Fault
 from tests.faults.invariants import excuses
 from tests.faults.invariants.stored import Stored, StoredPush, read
@@ -218,6 +219,15 @@ def gather(evidence: Evidence) -> Facts:
         for call_id in {*look.bridges, *(name.rpartition("-")[0] for name in look.channels)} & calls.keys():
             calls[call_id].looked_at.append(look.at)
     return Facts(evidence, stored, cases, calls, [ring for left in rings.values() for ring in left])
+
+
+def share_heard(number: str) -> float:
+    """In how much of a talk the voice of a phone must be heard at least.
+
+    While a key goes through, Asterisk takes the audio away, and sometimes far longer than the key is held.
+    """
+    presses = any(isinstance(step, Press) for step in phone_of(number).steps)
+    return 0.15 if presses else 0.5
 
 
 def at_of(event: PhoneEvent) -> int:

@@ -19,11 +19,10 @@ from huibo.model import CallResult, Leg
 from huibo.sandbox.phones import Answer, phone_of
 from huibo.sandbox.tones import hears, tone_of
 from tests.faults.invariants.excuses import ENGINE_KILLED, SILENT, UNWRITTEN, named, unshared_ms
-from tests.faults.invariants.facts import Case, Facts, Violation
+from tests.faults.invariants.facts import Case, Facts, Violation, share_heard
 
 _SHORTEST_MS = 1000  # a talk shorter than that needs none
 _TOLERANCE_S, _TOLERANCE = 1.0, 0.05
-_SHARE = 0.5  # of the talk in which a voice must be heard at least
 _EDGES_S = 0.5  # of a short talk hide a tone
 _HELD_BACK_S = 2.1  # the engine writes 32 KB at once
 
@@ -106,7 +105,7 @@ def _voices(case: Case, samples: NDArray[np.float64], lost_s: float) -> Iterator
         if _sends_nothing(case, leg):
             continue
         own = hears(samples[:, channel], tone_of(number)).seconds
-        if own < (min(length, _up_s(case, leg)) - lost_s - _EDGES_S) * _SHARE:
+        if own < (min(length, _up_s(case, leg)) - lost_s - _EDGES_S) * share_heard(number):
             yield case.broken("I6", f"the {leg.name.lower()} is heard for {own:.1f} s of {length:.1f} s")
         other = numbers.get(leg.other)
         if (

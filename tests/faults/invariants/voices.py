@@ -14,10 +14,9 @@ from huibo.sandbox.journal import PhoneMoment
 from huibo.sandbox.phones import Answer, phone_of
 from huibo.sandbox.tones import hears, tone_of
 from tests.faults.invariants.excuses import ENGINE_KILLED, SILENT, named, unshared_ms
-from tests.faults.invariants.facts import Case, Facts, Ring, Violation
+from tests.faults.invariants.facts import Case, Facts, Ring, Violation, share_heard
 
 _SHORTEST_MS = 4000  # a shorter talk tells little
-_SHARE = 0.5  # of the talk in which the other one must be heard at least
 _EDGES_MS = 500  # of a talk hide a tone
 
 
@@ -31,8 +30,8 @@ def check(facts: Facts) -> Iterator[Violation]:
         begin, end = _both_up(case, caller, callee)
         if end - begin >= _SHORTEST_MS:
             audible_ms = unshared_ms(named(facts.evidence.faults, SILENT), begin, end)
-            wanted_s = (audible_ms - _EDGES_MS) * _SHARE / 1000
             for leg, own, other in ((Leg.CALLER, caller, callee), (Leg.CALLEE, callee, caller)):
+                wanted_s = (audible_ms - _EDGES_MS) * share_heard(other.number) / 1000
                 yield from _hears(case, leg, own, other, wanted_s, (end - begin) / 1000)
 
 
