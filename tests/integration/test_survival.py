@@ -7,7 +7,6 @@ import io
 import os
 import signal
 import time
-from datetime import datetime
 from socket import SOCK_STREAM
 
 import soundfile
@@ -142,41 +141,6 @@ async def test_a_call_that_ended_meanwhile_is_closed_after_the_restart(own: Star
     async for event in journal.follow(stack.carrier.calls_log):
         if event.number == "13800000100" and event.event is PhoneMoment.HUNG_UP:
             break  # the caller, whose end nobody had asked for, was let go
-
-
-async def test_asterisk_keeps_the_talk_limit_when_the_control_plane_is_dead(own: StartStack) -> None:
-    stack, customer = await own()
-    call = await customer.call("13800000100", "13900000100", maxAllowTime="1")
-    await call.until_told("dst answered")
-    log = stack.folder / "engine/log/messages"
-    async with asyncio.timeout(10):
-        while log.read_text().count("Channel will hangup") < 4:  # both legs: at birth, and for the talk
-            await asyncio.sleep(0.05)
-    kill(stack.control_child.pid)
-    await stack.control_child.process.wait()
-    ends = await asyncio.wait_for(hung_up(stack, {"13800000100", "13900000100"}), 80)
-    answered = next(
-        e.at
-        for e in journal.read(stack.carrier.calls_log)
-        if e.number == "13900000100" and e.event is PhoneMoment.ANSWERED
-    )
-    for end in ends:
-        assert 59 <= (end - answered).total_seconds() <= 66
-    await stack.control_child.start()
-    await customer.until_ready()
-    cdr = await call.cdr()
-    assert cdr["callEndStatus"] == "1"
-
-
-async def hung_up(stack: Stack, numbers: set[str]) -> list[datetime]:
-    """When these phones hung up, waiting for all of them."""
-    ends = {}
-    async for event in journal.follow(stack.carrier.calls_log):
-        if event.event is PhoneMoment.HUNG_UP and event.number in numbers:
-            ends[event.number] = event.at
-            if ends.keys() == numbers:
-                return list(ends.values())
-    raise AssertionError
 
 
 async def test_pushes_owed_survive_a_restart(own: StartStack) -> None:
