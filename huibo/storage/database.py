@@ -166,12 +166,14 @@ async def _patiently(job: Job, patience_s: float | None) -> bool:
 def open_engine(url: str) -> Engine:
     """An SQLAlchemy engine with this product's settings for that kind of database."""
     parsed = make_url(url)
-    sizes = {"pool_size": _READERS + 2} if parsed.get_backend_name() != "sqlite" else {}
+    server = parsed.get_backend_name() != "sqlite"
+    kept = server or parsed.database not in (None, "", ":memory:")
+    sizes = {"pool_size": _READERS + 2} if kept else {}  # beyond it each use opens and closes one
     engine = create_engine(
         parsed,
         hide_parameters=True,  # errors are logged; numbers and passwords are not
         connect_args=watchful(parsed),
-        pool_pre_ping=bool(sizes),  # a server that was restarted costs nobody an error
+        pool_pre_ping=server,  # one that was restarted costs nobody an error
         **sizes,
     )
     if engine.dialect.name == "sqlite":
