@@ -28,7 +28,7 @@ from huibo.stack.stack import Stack
 from huibo.storage.database import open_engine
 from huibo.storage.tokens import Role
 from tests.integration import cli
-from tests.integration.conftest import StartStack
+from tests.integration.conftest import QUICK, StartStack
 from tests.integration.customer import PATIENCE_S, Customer, Placed
 
 LIMIT_S = 14
@@ -125,7 +125,12 @@ class Knocking:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 async def test_calls_in_every_state_outlive_the_control_plane(own: StartStack, how: signal.Signals) -> None:
-    stack, customer = await own({"push": {"status_retry_s": [0.2] * 50, "cdr_retry_s": [0.2] * 50}})
+    patient = {
+        "push": {"status_retry_s": [0.2] * 50, "cdr_retry_s": [0.2] * 50},
+        # a caller who answers while nobody is there has to be found before the ring timer is over
+        "calls": QUICK["calls"] | {"caller_ring_s": 45},
+    }
+    stack, customer = await own(patient)
     async with deaf_at_first() as (url, pushed):
         talking = await customer.call("13800001200", "13900001200")
         going = await customer.call("13800001300", "13900001300")
