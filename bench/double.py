@@ -97,7 +97,7 @@ def main() -> None:
 
     huibo = Huibo(settings, make_engine=double)  # type: ignore[arg-type]
     if options.admit_only:
-        huibo.live.adopt = lambda call, state: None  # type: ignore[method-assign]
+        huibo.live.adopt = lambda call, state, resumed=False: None  # type: ignore[method-assign]
     huibo.serve()
 
 

@@ -40,11 +40,14 @@ class LiveCalls:
     def __len__(self) -> int:
         return len(self._runners)
 
-    def adopt(self, call: Call, state: CallState) -> None:
-        """Own a call from now on. It is not dialled before `dispatch`, and fails in time without it."""
+    def adopt(self, call: Call, state: CallState, resumed: bool = False) -> None:
+        """Own a call from now on. It is not dialled before `dispatch`, and fails in time without it.
+
+        `resumed`: another process carried it; its timers wait until the engine has been asked.
+        """
         if call.call_id in self._runners or self._closing:
             return  # what is stored is the next process's, too
-        runner = self._runners[call.call_id] = CallRunner(call, state, self._services)
+        runner = self._runners[call.call_id] = CallRunner(call, state, self._services, resumed)
         task = asyncio.create_task(self._run(runner), name=f"call-{call.call_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -69,7 +72,7 @@ class LiveCalls:
         for call, state in owned:
             if call.call_id not in self._runners:
                 log.info("call taken up again", call=call.call_id)
-                self.adopt(call, state)
+                self.adopt(call, state, resumed=True)
 
     def disown(self, call: Call, state: CallState) -> None:
         """End a call undialled, should it be stored after all: whoever asked was told that it is not."""

@@ -29,6 +29,7 @@ from huibo.flow.state import (
     DialExpired,
     DialFailed,
     EngineCommand,
+    EngineGone,
     Event,
     Finish,
     GuardTalk,
@@ -40,6 +41,7 @@ from huibo.flow.state import (
     PreparePrompts,
     PromptsFailed,
     PromptsReady,
+    Resumed,
     Seize,
     ShortenPath,
     StartRingback,
@@ -83,7 +85,9 @@ class Services:
 class CallRunner:
     """One live call. `run` returns when the call is over."""
 
-    def __init__(self, call: Call, state: CallState, services: Services) -> None:
+    def __init__(self, call: Call, state: CallState, services: Services, resumed: bool = False) -> None:
+        """`resumed`: what became of its legs meanwhile is not known yet; it is told by `Resumed`."""
+        self._blind = resumed and state.caller.dialled_at is not None
         self.call = call
         self.state = state
         self._services = services
@@ -131,6 +135,7 @@ class CallRunner:
         before = state = self.state
         commands: list[Command] = []
         for event in events:
+            self._blind = self._blind and not isinstance(event, Resumed | EngineGone)
             state, more = step(self.call.call_id, state, event)
             commands += more
         if state is before and not commands:
@@ -167,7 +172,8 @@ class CallRunner:
 
     async def _next_event(self) -> Event | None:
         """The next event, or a tick when a deadline comes first; None: the call is handed over."""
-        due = min(deadlines(self.state), default=None)
+        # a phone may have been answered unseen: a timer that ran out meanwhile must not end that call
+        due = None if self._blind else min(deadlines(self.state), default=None)
         now = self._services.clock.now_ms()
         delay_s = None if due is None else max(0, due - now) / 1000
         try:

@@ -20,7 +20,7 @@ from huibo.stack.receiver import receiver
 from huibo.stack.stack import Stack
 from huibo.storage.calls import find_cdr
 from huibo.storage.database import open_engine
-from tests.integration.conftest import StartStack
+from tests.integration.conftest import QUICK, StartStack
 
 
 def kill(pid: int) -> None:
@@ -111,7 +111,8 @@ async def test_a_conversation_outlives_the_control_plane(own: StartStack) -> Non
 
 
 async def test_a_caller_who_answers_while_nobody_is_there_is_connected_afterwards(own: StartStack) -> None:
-    stack, customer = await own()
+    """Even if the ring timer is over by then."""
+    stack, customer = await own({"calls": QUICK["calls"] | {"caller_ring_s": 7}})
     call = await customer.call("13800000103", "13900000101")  # rings 5 s
     await call.until_told("src ringing")
     kill(stack.control_child.pid)
@@ -119,6 +120,7 @@ async def test_a_caller_who_answers_while_nobody_is_there_is_connected_afterward
     async for event in journal.follow(stack.carrier.calls_log):
         if event.number == "13800000103" and event.event is PhoneMoment.ANSWERED:
             break
+    await asyncio.sleep(3)  # the ring timer is a span of time
     await stack.control_child.start()
     await customer.until_ready()
     assert (await call.cdr())["callEndStatus"] == "1"
