@@ -21,6 +21,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
+from huibo.storage.prepared import forget_details
 from huibo.storage.tables import apps
 from huibo.storage.writer import InDoubt, Job, Stage, Writer, hand_back
 
@@ -246,10 +247,9 @@ def _prepare_postgres(connection: Any, _record: object) -> None:
 
 
 def _forget_details(context: ExceptionContext) -> None:
-    """PostgreSQL tells in the lines after the first what was in the row: numbers do not belong in a log."""
     for error in (context.original_exception, context.sqlalchemy_exception):
-        if error is not None and error.args:
-            error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])
+        if error is not None:
+            forget_details(error)
 
 
 def _begin_sqlite(connection: Connection) -> None:
