@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.meter import Meter
 from bench.report import Section, median, percentiles
-from bench.server import SETTINGS, Server, one_row, prepare, serving
+from bench.server import SETTINGS, Server, enter_all, one_row, prepare, serving
 from huibo.model import AppSettings
 from tests.postgres import new_database, running
 
@@ -35,7 +35,7 @@ async def measure(folder: Path, quick: bool) -> Section:
     rows: list[tuple[str, ...]] = []
     for kind in ("SQLite", "PostgreSQL"):
         with _databases(kind, folder / kind) as urls:
-            found = await _turns(folder / kind, urls, *((1, 1.5) if quick else (5, 4)))
+            found = await _turns(folder / kind, urls, *((1, 1.0) if quick else (5, 4)))
         for name, floods in found.items():
             per_s, cpu = median([one.per_s for one in floods]), median([one.cpu_ms for one in floods])
             pairs = zip(floods, found[_ONE_ROW], strict=True)
@@ -61,12 +61,13 @@ async def _turns(folder: Path, urls: Sequence[str], turns: int, seconds: float) 
     prepare(urls[2], SETTINGS)
     found: dict[str, list[Flood]] = {_ONE_ROW: [], _PLAIN: [], _FULL: []}
     admit = ("--admit-only",)
-    async with (
-        one_row(folder / "one", urls[0]) as limit,
-        serving(folder / "plain", urls[1], options=admit) as plain,
-        serving(folder / "full", urls[2], options=admit) as full,
-    ):
-        servers = {_ONE_ROW: limit, _PLAIN: plain, _FULL: full}
+    contexts = {
+        _ONE_ROW: one_row(folder / "one", urls[0]),
+        _PLAIN: serving(folder / "plain", urls[1], options=admit),
+        _FULL: serving(folder / "full", urls[2], options=admit),
+    }
+    async with AsyncExitStack() as exits:
+        servers = dict(zip(contexts, await enter_all(exits, [*contexts.values()]), strict=True))
         first = 0
         for server in servers.values():
             await _flood(server, 0.5, first := first + 100_000)  # what happens only once

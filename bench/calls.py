@@ -21,6 +21,7 @@ from bench.contestants import Contestant, with_asterisk, with_huibo
 from bench.load import Placed
 from bench.meter import Meter
 from bench.report import Section, median, percentiles
+from bench.server import enter_all
 from bench.sink import listens
 from huibo.engine.install.binary import Asterisk
 from huibo.stack.children import Child
@@ -142,8 +143,8 @@ async def field_of(
             NOTHING: lambda: with_huibo(asterisk, folder / "nothing", far, NOTHING, {"statusFlag": "0"}),
             ALL: lambda: with_huibo(asterisk, folder / "all", far, ALL, told),
         }
-        ready = {name: await exits.enter_async_context(makers[name]()) for name in names}
-        yield Field(ready, receiver, pushes)
+        ready = await enter_all(exits, [makers[name]() for name in names])
+        yield Field(dict(zip(names, ready, strict=True)), receiver, pushes)
 
 
 async def measure(asterisk: Asterisk, folder: Path, quick: bool) -> Section:
@@ -152,7 +153,8 @@ async def measure(asterisk: Asterisk, folder: Path, quick: bool) -> Section:
     best: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     async with field_of(asterisk, folder) as contest:
         for name in CONTESTANTS:
-            await contest.burst(name, 2, rate=25)  # what is read, compiled and connected only once
+            # what is read, compiled and connected only once
+            await contest.burst(name, 1 if quick else 3, rate=25)
         for _ in range(1 if quick else 3):
             for name in CONTESTANTS:
                 if quick:

@@ -5,15 +5,17 @@ Furnishes what is measured, the double's or not: an app for which every check of
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import SOCK_STREAM
+from typing import TypeVar, cast
 
 import aiohttp
 from sqlalchemy import Connection
@@ -25,6 +27,8 @@ from huibo.stack.ports import free
 from huibo.storage import accounts, catalog, rates
 from huibo.storage.database import open_engine
 from huibo.storage.migrate import migrate
+
+T = TypeVar("T")
 
 APP = "bench"
 _NUMBERS = ("02131264133", "075561948986", "4001360123")
@@ -121,6 +125,15 @@ async def one_row(folder: Path, url: str) -> AsyncIterator[Server]:
     argv = (sys.executable, "-m", "bench.one_row", url, str(port))
     async with _running(Child("one row", argv, dict(os.environ), folder / "log", _ready(port)), port) as one:
         yield one
+
+
+async def enter_all(exits: AsyncExitStack, contexts: Sequence[AbstractAsyncContextManager[T]]) -> list[T]:
+    """Enter them at the same time: most of their starts is waiting."""
+    entered = await asyncio.gather(*map(exits.enter_async_context, contexts), return_exceptions=True)
+    for one in entered:
+        if isinstance(one, BaseException):
+            raise one
+    return cast(list[T], entered)
 
 
 @asynccontextmanager
