@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import uvloop
@@ -69,21 +70,26 @@ async def run(options: argparse.Namespace) -> None:
         return
 
     async def place(n: int) -> None:
-        numbers = {"src": f"0086{caller_of(n)}", "dst": f"0086{callee_of(n)}"}
         async with free:
             connection = idle.popleft()
             try:
-                answer = await connection.post(options.path, json.dumps(numbers | fields).encode())
+                await _place(connection, n, options.app, fields)
             finally:
                 idle.append(connection)
-        if json.loads(answer)["errorCode"] != "0":
-            raise RuntimeError(answer.decode())
 
     (await load(options, place)).print()
 
 
+async def _place(connection: _Connection, n: int, apps: Sequence[str], fields: Mapping[str, str]) -> None:
+    app = apps[n % len(apps)]
+    body = {"appId": app, "src": f"0086{caller_of(n)}", "dst": f"0086{callee_of(n)}", **fields}
+    answer = await connection.post(f"/201511v3/callBack?id={app}", json.dumps(body).encode())
+    if json.loads(answer)["errorCode"] != "0":
+        raise RuntimeError(answer.decode())
+
+
 async def _flood(
-    options: argparse.Namespace, connections: deque[_Connection], fields: dict[str, str]
+    options: argparse.Namespace, connections: deque[_Connection], fields: Mapping[str, str]
 ) -> None:
     """Requests back to back on all connections; says how many were accepted a second, and what that took."""
     numbers = itertools.count(options.first)
@@ -95,10 +101,7 @@ async def _flood(
             n, sent = next(numbers), time.perf_counter()
             if options.count and n >= options.first + options.count:
                 return
-            body = {"src": f"0086{caller_of(n)}", "dst": f"0086{callee_of(n)}"} | fields
-            answer = await connection.post(options.path, json.dumps(body).encode())
-            if json.loads(answer)["errorCode"] != "0":
-                raise RuntimeError(answer.decode())
+            await _place(connection, n, options.app, fields)
             took.append(1000 * (time.perf_counter() - sent))
 
     await asyncio.gather(*map(worker, connections))
@@ -113,11 +116,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     arguments(parser)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--path", default="/201511v3/callBack?id=demo")
-    parser.add_argument("--fields", required=True, help="of every request, beside src and dst")
+    parser.add_argument("--app", action="append", default=None, help="one of those that call, by turns")
+    parser.add_argument("--path")
+    parser.add_argument("--fields", default="{}", help="of every request, beside appId, src and dst")
     parser.add_argument("--flood", action="store_true", help="only have requests accepted")
     parser.add_argument("--count", type=int, default=0, help="so many of them, however long that takes")
-    uvloop.run(run(parser.parse_args()))
+    options = parser.parse_args()
+    options.app = options.app or ["bench"]
+    uvloop.run(run(options))
 
 
 if __name__ == "__main__":

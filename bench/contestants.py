@@ -140,7 +140,7 @@ def client_of(stack: Stack, fields: Mapping[str, str]) -> tuple[str, ...]:
     """The words that place calls there; bench.load's options are to be added."""
     return (
         *(sys.executable, "-m", "bench.client", "--port", stack.base_url.rpartition(":")[2]),
-        *("--path", f"/201511v3/callBack?id={APP}", "--fields", json.dumps({"appId": APP} | dict(fields))),
+        *("--app", APP, "--fields", json.dumps(dict(fields))),
     )
 
 

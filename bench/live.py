@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from bench.meter import Meter, rss_kb
+from bench.meter import Meter, pin, rss_kb
 from bench.report import Section, median
-from bench.server import Server, prepare, serving
-from tests.postgres import new_database, running
+from bench.server import Server, enter_all, prepare, serving
+from tests.postgres import new_database, postmaster, running
 
+_APPS = tuple(f"bench{n}" for n in range(8))  # those of one app wait for each other, for it has limits
 _WATCH_S = 5.0
 _SETTLE_S = 2.0
 
@@ -59,36 +61,50 @@ async def _place(server: Server, first: int, count: int) -> None:
 
 
 async def _second_cell(section: Section, folder: Path, turns: int, seconds: float) -> None:
-    """Whole calls a second of one process and of two, on one PostgreSQL."""
+    """Whole calls a second of one process and of two, on one PostgreSQL.
+
+    Each process has a core for itself, its client and its share of the database.
+    """
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    if len(cores) < 2:
+        section.text("A second process was not measured: it would have no core of its own.")
+        return
     folder.mkdir(parents=True)
     one, two = [], []
     with running() as postgres:
         url = new_database(postgres, "bench_cells")
-        prepare(url)
+        prepare(url, apps=_APPS)
+        main = postmaster(postgres)
         async with AsyncExitStack() as exits:
-            servers = [
-                await exits.enter_async_context(
-                    serving(folder / cell, url, cell, options=("--hold-s", "0.2"))
-                )
-                for cell in ("one", "two")
+            contexts = [
+                serving(folder / cell, url, cell, options=("--hold-s", "0.2")) for cell in ("one", "two")
             ]
+            servers = await enter_all(exits, contexts)
+            for server, core in zip(servers, cores, strict=True):
+                pin(server.pid, [core])
             first = 0
-            for _ in range(turns):
-                one.append(await _together(servers[:1], first := first + 10**6, seconds))
-                two.append(await _together(servers, first := first + 10**6, seconds))
+            for turn in range(turns + 1):
+                pin(main, cores[:1])
+                alone = await _together(servers[:1], cores, first := first + 10**6, seconds)
+                pin(main, cores)
+                both = await _together(servers, cores, first := first + 10**6, seconds)
+                if turn:  # in the first what is made only once
+                    one.append(alone)
+                    two.append(both)
     ratio = median([b / a for a, b in zip(one, two, strict=True)])
     rows = [("one", f"{median(one):.0f}", "1.00"), ("two", f"{median(two):.0f}", f"{ratio:.2f}")]
     section.table(("processes on one PostgreSQL", "calls/s", "of one"), rows)
     section.figures["cells"] = {"one_per_s": median(one), "two_per_s": median(two), "ratio": ratio}
 
 
-async def _together(servers: Sequence[Server], first: int, seconds: float) -> float:
+async def _together(servers: Sequence[Server], cores: Sequence[int], first: int, seconds: float) -> float:
     async def flood(index: int, server: Server) -> float:
         argv = (
-            *server.client({"statusFlag": "0"}),
+            *server.client({"statusFlag": "0"}, _APPS),
             *("--flood", "--first", str(first + 10**5 * index), "--seconds", str(seconds)),
         )
         process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+        pin(process.pid, [cores[index]])
         out, _ = await process.communicate()
         return float(json.loads(out)["per_s"])
 

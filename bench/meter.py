@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 _TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 _PAGE_KB = os.sysconf("SC_PAGE_SIZE") / 1024
@@ -18,6 +21,15 @@ def cpu_ms(pid: int) -> float:
 
 def rss_kb(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_KB
+
+
+def pin(pid: int, cores: Sequence[int]) -> None:
+    """Have a process, its threads and its children run on these cores only, and what they start later."""
+    main = psutil.Process(pid)
+    for process in (main, *main.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            for thread in process.threads():
+                os.sched_setaffinity(thread.id, cores)
 
 
 class Meter:

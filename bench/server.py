@@ -57,42 +57,37 @@ class Server:
     def pid(self) -> int:
         return self.child.pid
 
-    def client(self, fields: Mapping[str, str]) -> tuple[str, ...]:
+    def client(self, fields: Mapping[str, str], apps: Sequence[str] = (APP,)) -> tuple[str, ...]:
         """The words that place calls there; bench.load's options are to be added."""
-        body = json.dumps({"appId": APP} | dict(fields))
-        path = f"/201511v3/callBack?id={APP}"
         return (
-            sys.executable,
-            "-m",
-            "bench.client",
-            "--port",
-            str(self.port),
-            "--path",
-            path,
-            "--fields",
-            body,
+            *(sys.executable, "-m", "bench.client", "--port", str(self.port)),
+            *(word for app in apps for word in ("--app", app)),
+            *("--fields", json.dumps(dict(fields))),
         )
 
 
-def furnish(connection: Connection, trunk: Trunk, own: AppSettings = SETTINGS) -> None:
-    """An app with all limits, an account and numbers, and a trunk."""
-    catalog.add_app(connection, App(APP, APP, settings=own), 1)
+def furnish(
+    connection: Connection, trunk: Trunk, own: AppSettings = SETTINGS, apps: Sequence[str] = (APP,)
+) -> None:
+    """Apps with all limits, an account and numbers, and a trunk."""
+    for app in apps:
+        catalog.add_app(connection, App(app, app, settings=own), 1)
+        accounts.pay_in(connection, app, 10**14, "bench", "", 1)
     for number in catalog.list_numbers(connection):
-        catalog.change_number(connection, replace(number, apps=(*number.apps, APP)))
+        catalog.change_number(connection, replace(number, apps=(*number.apps, *apps)))
     for name in _NUMBERS:
         if catalog.find_number(connection, name) is None:
-            catalog.add_number(connection, DisplayNumber(name, apps=(APP,)), 1)
+            catalog.add_number(connection, DisplayNumber(name, apps=tuple(apps)), 1)
     rates.put_rate(connection, "bench", Rate("86", 60), "", 1)
-    accounts.pay_in(connection, APP, 10**14, "bench", "", 1)
     catalog.add_trunk(connection, trunk, 1)
 
 
-def prepare(url: str, own: AppSettings = SETTINGS) -> None:
+def prepare(url: str, own: AppSettings = SETTINGS, apps: Sequence[str] = (APP,)) -> None:
     """A new database."""
     engine = open_engine(url)
     migrate(engine)
     with engine.begin() as connection:
-        furnish(connection, Trunk("carrier", "127.0.0.1", options_s=0), own)
+        furnish(connection, Trunk("carrier", "127.0.0.1", options_s=0), own, apps)
     engine.dispose()
 
 

