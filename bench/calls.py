@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from socket import SOCK_STREAM
 
@@ -26,15 +26,19 @@ from bench.sink import listens
 from huibo.engine.install.binary import Asterisk
 from huibo.stack.children import Child
 from huibo.stack.ports import free
+from huibo.stack.stack import Settings
+from tests.postgres import new_database, postmaster, running
 
-BARE, AMI, NOTHING, ALL = (
+BARE, AMI, NOTHING, ALL, SERVED = (
     "bare ARI script",
     "AMI + dialplan",
     "huibo, statusFlag 0",
     "huibo, 12 statuses + CDR",
+    "huibo on PostgreSQL, statusFlag 0",
 )
-CONTESTANTS = (BARE, AMI, NOTHING, ALL)
-CONTROL, ASTERISK = "control plane", "asterisk"  # as contestants name their processes
+CONTESTANTS = (BARE, AMI, NOTHING, ALL, SERVED)
+_QUICK = CONTESTANTS[:4]
+CONTROL, ASTERISK, DATABASE = "control plane", "asterisk", "database"  # as contestants name their processes
 _OTHERS = ("carrier", "client", "receiver")  # what belongs to no contestant
 _SLOW_MS = 500.0  # a set-up that takes longer than this at p95 is a queue, not a rate that is sustained
 _FIRST_GUESS = 100.0
@@ -137,11 +141,20 @@ async def field_of(
         await receiver.wait_until_it_answers()
         url = f"http://127.0.0.1:{port}"
         told = {"statusFlag": "16191", "statusUrl": f"{url}/status", "hangupUrl": f"{url}/cdr"}
+
+        async def on_postgres() -> AsyncIterator[Contestant]:
+            with running() as server:
+                stored: Settings = {"": {"database_url": new_database(server, "bench_calls")}}
+                plain = {"statusFlag": "0"}
+                async with with_huibo(asterisk, folder / "served", far, SERVED, plain, stored) as one:
+                    yield replace(one, pids={**one.pids, DATABASE: postmaster(server)})
+
         makers = {
             BARE: lambda: with_asterisk(asterisk, folder / "bare", far, BARE, by_ami=False),
             AMI: lambda: with_asterisk(asterisk, folder / "ami", far, AMI, by_ami=True),
             NOTHING: lambda: with_huibo(asterisk, folder / "nothing", far, NOTHING, {"statusFlag": "0"}),
             ALL: lambda: with_huibo(asterisk, folder / "all", far, ALL, told),
+            SERVED: asynccontextmanager(on_postgres),
         }
         ready = await enter_all(exits, [makers[name]() for name in names])
         yield Field(dict(zip(names, ready, strict=True)), receiver, pushes)
@@ -149,14 +162,15 @@ async def field_of(
 
 async def measure(asterisk: Asterisk, folder: Path, quick: bool) -> Section:
     """All contestants in turn, several turns; medians."""
-    bursts: dict[str, list[Burst]] = {name: [] for name in CONTESTANTS}
-    best: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-    async with field_of(asterisk, folder) as contest:
-        for name in CONTESTANTS:
+    names = _QUICK if quick else CONTESTANTS
+    bursts: dict[str, list[Burst]] = {name: [] for name in names}
+    best: dict[str, list[float]] = {name: [] for name in names}
+    async with field_of(asterisk, folder, names) as contest:
+        for name in names:
             # what is read, compiled and connected only once
             await contest.burst(name, 1 if quick else 3, rate=25)
         for _ in range(1 if quick else 3):
-            for name in CONTESTANTS:
+            for name in names:
                 if quick:
                     bursts[name].append(await contest.burst(name, 2, rate=25))
                     best[name].append((await contest.burst(name, 3, window=250)).per_s)
@@ -190,10 +204,10 @@ async def _highest(contest: Field, name: str, guess: float) -> float:
 
 def _section(bursts: Mapping[str, list[Burst]], best: Mapping[str, list[float]]) -> Section:
     section = Section("Whole calls")
-    rates = {name: median(best[name]) for name in CONTESTANTS}
-    totals = {name: median([burst.total_cpu_ms for burst in bursts[name]]) for name in CONTESTANTS}
+    rates = {name: median(found) for name, found in best.items()}
+    totals = {name: median([burst.total_cpu_ms for burst in found]) for name, found in bursts.items()}
     rows = []
-    for name in CONTESTANTS:
+    for name in bursts:
         cpu = {
             process: median([burst.cpu_ms[process] for burst in bursts[name]])
             for process in bursts[name][0].cpu_ms
@@ -206,6 +220,7 @@ def _section(bursts: Mapping[str, list[Burst]], best: Mapping[str, list[float]])
                 f"{rates[name] / rates[BARE]:.2f}",
                 f"{cpu[CONTROL]:.2f}",
                 f"{cpu[ASTERISK]:.2f}",
+                f"{cpu[DATABASE]:.2f}" if DATABASE in cpu else "",
                 f"{totals[name]:.2f}",
                 f"{totals[name] / totals[AMI]:.2f}",
                 str(failed),
@@ -218,7 +233,8 @@ def _section(bursts: Mapping[str, list[Burst]], best: Mapping[str, list[float]])
             "cpu_of_ami": totals[name] / totals[AMI],
             "failed": failed,
         }
-    heads = ("", "calls/s", "of bare", "control plane, CPU ms", "Asterisk", "both", "of AMI", "failed")
+    processes = ("control plane, CPU ms", "Asterisk", "database", "all")
+    heads = ("", "calls/s", "of bare", *processes, "of AMI", "failed")
     section.table(heads, rows)
     section.table(*_times(section, bursts))
     return section

@@ -9,14 +9,18 @@ from pathlib import Path
 
 import psutil
 
-_TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 _PAGE_KB = os.sysconf("SC_PAGE_SIZE") / 1024
 
 
 def cpu_ms(pid: int) -> float:
-    """User and system time of a process so far, with that of children that it has waited for."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) * _TICK_MS
+    """User and system time so far of a process and of all that it has started."""
+    spent = 0.0
+    main = psutil.Process(pid)
+    for process in (main, *main.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            spent += times.user + times.system + times.children_user + times.children_system
+    return spent * 1000
 
 
 def rss_kb(pid: int) -> float:
