@@ -6,6 +6,7 @@ The only place that knows every part. Contains wiring, no behaviour.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -16,12 +17,13 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from huibo import __version__
 from huibo.admission.abuse import Abuse
 from huibo.admission.admit import Admission
-from huibo.api import health, problems, v1
-from huibo.api.parts import Parts
+from huibo.api import health
+from huibo.api.mount import OperatorsApi
 from huibo.cells import Cells
 from huibo.clock import Clock
 from huibo.config import Settings
@@ -50,7 +52,7 @@ from huibo.recording.worker import Finisher
 from huibo.storage.catalog import TRUNKS_CHANGED
 from huibo.storage.cells import Cell
 from huibo.storage.database import Database
-from huibo.storage.migrate import migrate
+from huibo.storage.migrate import is_current, migrate
 from huibo.storage.notices import Listener
 from huibo.storage.pushes import PUSHES_OWED
 from huibo.wire import routes as wire
@@ -58,6 +60,8 @@ from huibo.wire.http11 import limited
 from huibo.wire.notifier import WireNotifier
 
 log = structlog.get_logger()
+
+_SETTLED_S = 1.0  # after its start a process has taken up the calls that there were
 
 
 class Huibo:
@@ -108,7 +112,7 @@ class Huibo:
             Gate(self.database, self.trunks, self.engine, self.clock),
             notifier,
             MenuPrompts(self.library),
-            pushes_owed=self.deliverer.wake,
+            pushes_owed=self.deliverer.hand_over,
             recording_owed=self.finisher.wake,
             stepped=Watch(self.database, self.trunks, self.clock, settings.trunks).on_step,
             call_over=self._call_over,
@@ -125,6 +129,7 @@ class Huibo:
         self.desk = Desk(
             self.admission, self.abuse, self.live, self.cells, self.database, settings.http.base_url
         )
+        self.operators = OperatorsApi(self._operators_api)
         self.http = self._http()
 
     def serve(self) -> None:
@@ -144,6 +149,7 @@ class Huibo:
             ws="none",
             lifespan="on",
             log_config=None,
+            access_log=False,
             server_header=False,
             proxy_headers=bool(http.trusted_proxies),
             forwarded_allow_ips=http.trusted_proxies,
@@ -158,24 +164,29 @@ class Huibo:
         if self.failed is not None:
             raise self.failed
 
-    def _http(self) -> Starlette:
-        app = Starlette(lifespan=self._lifespan)
-        if per_s := self.settings.http.requests_per_s:
-            app.add_middleware(FloodGate, per_s=per_s, refusal=_too_many, open_to_all=health.PATHS)
-        app.routes.extend(
-            wire.make_routes(
-                self.desk,
-                max_body_bytes=self.settings.http.max_body_bytes,
-                max_talk_min=self.settings.calls.max_talk_min,
-                body_timeout_s=self.settings.http.body_timeout_s,
-            )
+    def _http(self) -> ASGIApp:
+        """The callback API comes first: it is asked with every call, and has no need of a framework."""
+        settings = self.settings.http
+        app = wire.make_app(
+            self.desk,
+            otherwise=self._other_http(),
+            max_body_bytes=settings.max_body_bytes,
+            max_talk_min=self.settings.calls.max_talk_min,
+            body_timeout_s=settings.body_timeout_s,
         )
+        if not settings.requests_per_s:
+            return app
+        return FloodGate(app, settings.requests_per_s, refusal=_too_many, open_to_all=health.PATHS)
+
+    def _other_http(self) -> Starlette:
+        app = Starlette(lifespan=self._lifespan)
+        app.routes.append(wire.describing(self.settings.calls.max_talk_min))
         app.routes.extend(
             health.make_routes(
                 lambda: self.engine.ready, lambda: self.cells.draining, lambda: self.cells.in_touch
             )
         )
-        app.routes.append(v1.make_route(self._parts()))
+        app.routes.append(self.operators.route())
         app.routes.extend(recordings.make_routes(self.database, self.store, self.clock))
         return app
 
@@ -184,10 +195,12 @@ class Huibo:
         url, ready = self.settings.http.base_url, self.engine.ready
         return Cell(self.settings.cell.name, url, __version__, ready, len(self.live))
 
-    def _parts(self) -> Parts:
-        """What the operators' API works with."""
+    def _operators_api(self) -> ASGIApp:
+        from huibo.api import v1  # see `OperatorsApi`
+        from huibo.api.parts import Parts
+
         settings = self.settings
-        return Parts(
+        parts = Parts(
             database=self.database,
             clock=self.clock,
             engine=self.engine,
@@ -203,10 +216,12 @@ class Huibo:
             max_import_bytes=settings.http.max_import_bytes,
             body_timeout_s=settings.http.body_timeout_s,
         )
+        return v1.make_app(parts)
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        await asyncio.to_thread(migrate, self.database.engine)
+        if not await asyncio.to_thread(is_current, self.database.engine):
+            await asyncio.to_thread(migrate, self.database.engine)
         await self.library.start()
         await self.trunks.refresh()  # before there is an engine: it is to have all of them at once
         await self.cells.inherit()
@@ -220,6 +235,7 @@ class Huibo:
             asyncio.create_task(self.deliverer.run(), name="deliverer"),
             asyncio.create_task(self.finisher.run(), name="finisher"),
             asyncio.create_task(self.retention.run(), name="retention"),
+            asyncio.create_task(self._settle(), name="settling"),
         ]
         for task in tasks:
             task.add_done_callback(self._ended)
@@ -233,6 +249,13 @@ class Huibo:
             await self.library.close()
             await self.cells.close()
             await self.database.close()
+
+    async def _settle(self) -> None:
+        """What can wait until the calls that there were have been taken up."""
+        await asyncio.sleep(_SETTLED_S)
+        await self.operators.load()
+        gc.freeze()  # all this stays: no search for garbage need ever look at it
+        gc.enable()
 
     def _call_over(self, call: Call, state: CallState, cdr: Cdr) -> None:
         """What is to be learnt from the end of a call."""
@@ -251,6 +274,10 @@ class Huibo:
 
 def _too_many(path: str, wait_s: int) -> Response:
     """What is answered to a request beyond the rate, by the API that it is for."""
-    return wire.one_too_many(path) or problems.answer(
+    if (answer := wire.one_too_many(path)) is not None:
+        return answer
+    from huibo.api import problems  # see `OperatorsApi`
+
+    return problems.answer(
         HTTPStatus.TOO_MANY_REQUESTS, "too many requests from this address", {"retry-after": str(wait_s)}
     )

@@ -10,41 +10,50 @@ import re
 from functools import lru_cache
 
 import phonenumbers
-from phonenumbers import NumberParseException, PhoneNumberFormat, PhoneNumberType
+from phonenumbers import NumberParseException, PhoneMetadata, PhoneNumberFormat, PhoneNumberType
 
 from huibo.model import NumberFormat
 
+
+def _pattern_of_mobiles() -> re.Pattern[str]:
+    plan = PhoneMetadata.metadata_for_region("CN")
+    assert plan is not None
+    assert plan.mobile is not None
+    assert plan.mobile.national_number_pattern
+    return re.compile(plan.mobile.national_number_pattern, re.ASCII)
+
+
 _COUNTRY = "+86"
+# The library's own words for a mobile number. It would take what they match through its whole plan and back,
+# and leave it as it is; most numbers are of this kind.
+_MOBILE = _pattern_of_mobiles()
 _DIGITS = re.compile(r"[0-9]{7,12}")
 _SEPARATORS = re.compile(r"[\s().-]+")
 # A mobile number, or a landline with trunk 0: area codes of two digits have eight-digit numbers.
 _SUBSCRIBER = re.compile(r"1[3-9][0-9]{9}|0(?:10|2[0-9])[0-9]{8}|0[3-9][0-9]{2}[0-9]{7,8}")
-_MOBILE = frozenset({PhoneNumberType.MOBILE})
-_ANY_PHONE = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE})
 
 
 def parse_caller(digits: str) -> str | None:
     """E.164 of a mobile number in national digits (13800138000); None when it is not one."""
-    return _parse(digits, _MOBILE)
+    return _COUNTRY + digits if _MOBILE.fullmatch(digits) else None
 
 
 def parse_callee(digits: str) -> str | None:
     """E.164 of a mobile number, or of a landline with trunk 0 and area code (01088880000); else None."""
-    return _parse(digits, _ANY_PHONE)
+    return parse_caller(digits) or (_parse_landline(digits) if _DIGITS.fullmatch(digits) else None)
 
 
-def _parse(digits: str, types: frozenset[int]) -> str | None:
-    if not _DIGITS.fullmatch(digits):
-        return None
+@lru_cache(maxsize=8192)  # callers are many, the landlines that they are connected with few
+def _parse_landline(digits: str) -> str | None:
     try:
         number = phonenumbers.parse(_COUNTRY + digits)
     except NumberParseException:
         return None
-    if phonenumbers.number_type(number) not in types:
+    if phonenumbers.number_type(number) != PhoneNumberType.FIXED_LINE:
         return None
     e164 = phonenumbers.format_number(number, PhoneNumberFormat.E164)
-    # The library forgives a trunk 0 before a mobile, a missing one before an area code, and carrier
-    # prefixes. One form per number, so that what a request wrote can be given back exactly.
+    # The library forgives a missing trunk 0 before an area code, and carrier prefixes. One form per number,
+    # so that what a request wrote can be given back exactly.
     return e164 if national(e164) == digits else None
 
 
@@ -71,12 +80,18 @@ def beginnings(e164: str) -> list[str]:
     return [digits[:length] for length in range(len(digits), -1, -1)]
 
 
-@lru_cache(maxsize=8192)  # every push writes both numbers of its call again
 def national(e164: str) -> str:
     """National digits of an E.164 number: 13800138000, 01088880000 with trunk 0.
 
     Raises ValueError when `e164` is no telephone number.
     """
+    if e164.startswith(_COUNTRY) and _MOBILE.fullmatch(e164, len(_COUNTRY)):
+        return e164.removeprefix(_COUNTRY)
+    return _formatted(e164)
+
+
+@lru_cache(maxsize=8192)  # every push writes both numbers of its call again
+def _formatted(e164: str) -> str:
     try:
         number = phonenumbers.parse(e164)
     except NumberParseException as error:

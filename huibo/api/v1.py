@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute, Mount
 
 from huibo import __version__
 from huibo.api import (
@@ -48,14 +46,7 @@ class V1(FastAPI):
         return self.openapi_schema
 
 
-def make_route(parts: Parts) -> BaseRoute:
-    """All that answers below /v1, whatever characters follow: a route for an application."""
-    mount = Mount("/v1", _make_app(parts))
-    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
-    return mount
-
-
-def _make_app(parts: Parts) -> FastAPI:
+def make_app(parts: Parts) -> FastAPI:
     guard = Middleware(
         Guard,
         database=parts.database,

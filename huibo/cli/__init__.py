@@ -8,6 +8,7 @@ what to do), 2 wrong usage.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from importlib import import_module
 from pathlib import Path
@@ -174,6 +175,7 @@ def version() -> None:
 @cli.command()
 def serve() -> None:
     """Run the control plane until it is told to stop."""
+    gc.disable()  # what is loaded now stays; the server has it begin again when it has settled
     from huibo import log
     from huibo.app import Huibo
     from huibo.cli.store import database, settings

@@ -1,6 +1,6 @@
-"""Any sound file to what the telephone network carries: 8 kHz, mono, 16-bit WAV; level set, silence trimmed.
+"""Sound files as the telephone network carries them: 8 kHz, mono, 16-bit WAV; whatever else is made one.
 
-Pure computing. Audio that is empty, silent or no audio at all is refused, never passed on.
+Pure computing. What a sound is read, filtered and levelled with is loaded for the first of them.
 """
 
 from __future__ import annotations
@@ -8,20 +8,7 @@ from __future__ import annotations
 import io
 import wave
 
-import numpy as np
-import soundfile
-import soxr
-from numpy.typing import NDArray
-
 RATE = 8000
-_PEAK = 10 ** (-3 / 20)  # of full scale
-_SILENT = 10 ** (-50 / 20)  # a file that is never louder holds no speech
-_QUIET = 10 ** (-40 / 20)  # below the loudest moment: counts as silence at the ends
-_WINDOW = RATE // 100
-_EDGE = RATE // 10  # silence kept, or made, at each end
-_MAX_S, _RATES, _MAX_CHANNELS = 600, (4000, 192_000), 8  # a header may claim anything
-
-Samples = NDArray[np.float32]
 
 
 class BadAudio(Exception):
@@ -30,26 +17,19 @@ class BadAudio(Exception):
 
 def telephone(data: bytes) -> bytes:
     """A sound file (what libsndfile reads: WAV, FLAC, OGG, MP3 …) as a telephone WAV. Raises `BadAudio`."""
-    samples, rate = _decoded(data)
-    if rate != RATE:
-        samples = soxr.resample(samples, rate, RATE)
-    peak = float(np.abs(samples).max(initial=0))
-    if not np.isfinite(peak):
-        raise BadAudio("the audio holds values that are no numbers")
-    if peak < _SILENT:
-        raise BadAudio("the audio is empty" if not samples.size else "the audio is silent")
-    samples = _trimmed(samples * np.float32(_PEAK / peak))
-    return wav(np.round(samples * 32767).astype("<i2"))
+    from huibo.prompts.samples import speech  # and numpy with it: no start is to wait for that
+
+    return wav(speech(data))
 
 
-def wav(samples: NDArray[np.int16]) -> bytes:
-    """A WAV file of `RATE`."""
+def wav(samples: bytes) -> bytes:
+    """A WAV file of `RATE`. `samples`: 16 bits each, the low byte first."""
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(RATE)
-        out.writeframes(samples.astype("<i2").tobytes())
+        out.writeframes(samples)
     return file.getvalue()
 
 
@@ -65,28 +45,3 @@ def seconds_of(data: bytes) -> float | None:
     if form != (1, 2, RATE) or not frames or len(raw) != frames * 2 or not any(raw):
         return None
     return float(frames / RATE)
-
-
-def _decoded(data: bytes) -> tuple[Samples, int]:
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            rate = int(file.samplerate)
-            if not (_RATES[0] <= rate <= _RATES[1] and file.channels <= _MAX_CHANNELS):
-                raise BadAudio(f"audio of {rate} Hz and {file.channels} channels is not taken")
-            samples = file.read(_MAX_S * rate + 1, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
-        raise BadAudio("this is not audio") from error
-    if len(samples) > _MAX_S * rate:
-        raise BadAudio(f"the audio is longer than {_MAX_S} s")
-    return samples.mean(axis=1, dtype=np.float32), rate
-
-
-def _trimmed(samples: Samples) -> Samples:
-    """From 100 ms before the first sound to 100 ms after the last."""
-    windows = -(-len(samples) // _WINDOW)
-    padded = np.pad(np.abs(samples), (0, windows * _WINDOW - len(samples)))
-    loud = np.flatnonzero(padded.reshape(windows, _WINDOW).max(axis=1) > _PEAK * _QUIET)
-    start, end = int(loud[0]) * _WINDOW, (int(loud[-1]) + 1) * _WINDOW
-    padded = np.pad(samples, (_EDGE, _EDGE + _WINDOW))
-    trimmed: Samples = padded[start : end + 2 * _EDGE]
-    return trimmed

@@ -6,19 +6,17 @@ Owns the way from a menu to files; what a voice is and how prompts are kept is t
 from __future__ import annotations
 
 import asyncio
-import io
-import wave
+import math
+import struct
 from pathlib import Path
-
-import numpy as np
 
 from huibo.errors import PromptError
 from huibo.model import Menu, Prompts
-from huibo.prompts.audio import RATE
+from huibo.prompts.audio import RATE, wav
 from huibo.prompts.library import Prompt, PromptLibrary
 from huibo.prompts.voice import Gender, VoiceFailed
 
-_TONE_HZ, _TONE_S, _LEVEL = 950, 0.35, 0.25  # short, and unlike any tone of the network
+_TONE_HZ, _TONE_S, _FADE_S, _LEVEL = 950, 0.35, 0.02, 0.25  # short, and unlike any tone of the network
 
 
 class MenuPrompts:
@@ -49,14 +47,10 @@ class MenuPrompts:
 
 def write_warning_tone(path: Path) -> None:
     """The tone that tells a party that the talk time is nearly over: 8 kHz mono 16-bit WAV."""
-    moments = np.arange(round(RATE * _TONE_S)) / RATE
-    fade = np.minimum(1, np.minimum(moments, _TONE_S - moments) / 0.02)  # no clicks
-    samples = np.sin(2 * np.pi * _TONE_HZ * moments) * fade * _LEVEL
-    file = io.BytesIO()
-    with wave.open(file, "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(RATE)
-        sound.writeframes((samples * 32767).astype("<i2").tobytes())
+    count, fade = round(RATE * _TONE_S), RATE * _FADE_S  # faded in and out, so that it does not click
+    peak, turn = 32767 * _LEVEL, math.tau * _TONE_HZ / RATE
+    samples = [
+        round(peak * min(1, at / fade, (count - at) / fade) * math.sin(turn * at)) for at in range(count)
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(file.getvalue())
+    path.write_bytes(wav(struct.pack(f"<{count}h", *samples)))

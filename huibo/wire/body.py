@@ -22,6 +22,7 @@ MAX_DEPTH = 32
 # end and all repeats are possessive: one pass over the text, whatever it holds.
 _NESTING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]{1,40}")
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 _FRACTION = object()  # stands for every number that is not an integer: none of them is ever read
 
 
@@ -38,18 +39,13 @@ def decode(raw: bytes) -> Fields:
         _refuse("body: empty")
     _check_depth(text)
     try:
-        value = json.loads(
-            text,
-            parse_int=str,
-            parse_float=lambda _: _FRACTION,
-            parse_constant=lambda word: _refuse(f"body: {word} is not json"),
-            object_pairs_hook=_unique,
-        )
+        value = _DECODER.decode(text)
     except json.JSONDecodeError:
         _refuse("body: not json")
     if not isinstance(value, dict):
         _refuse("body: not a json object")
-    _check_unicode(value)
+    if "\\u" in text:  # UTF-8 itself holds whole characters only
+        _check_unicode(value)
     return value
 
 
@@ -60,12 +56,14 @@ def text_of(fields: Fields, name: str) -> str:
         return ""
     if not isinstance(value, str):
         _refuse(f"{name}: must be a string")
-    if any(unicodedata.category(char) == "Cc" for char in value):
+    if not value.isprintable() and any(unicodedata.category(char) == "Cc" for char in value):
         _refuse(f"{name}: control characters")
     return value
 
 
 def _check_depth(text: str) -> None:
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
+        return
     depth = 0
     for token in _NESTING.finditer(text):
         match token[0]:
@@ -90,7 +88,7 @@ def _check_unicode(value: object) -> None:
     """Half a surrogate pair (written as an escape) cannot be encoded again, so not be given back either."""
     match value:
         case str():
-            if any("\ud800" <= char <= "\udfff" for char in value):
+            if _HALF_A_PAIR.search(value):
                 _refuse("body: half a surrogate pair")
         case list():
             for item in value:
@@ -103,3 +101,11 @@ def _check_unicode(value: object) -> None:
 
 def _refuse(message: str) -> NoReturn:
     raise Refused(Refusal.PARAMETER, message)
+
+
+_DECODER = json.JSONDecoder(
+    parse_int=str,
+    parse_float=lambda _: _FRACTION,
+    parse_constant=lambda word: _refuse(f"body: {word} is not json"),
+    object_pairs_hook=_unique,
+)

@@ -7,6 +7,7 @@ message names the field. "" always means "not given".
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ MAX_URL_CHARS = 2048
 _DECIMAL = re.compile(r"[0-9]{1,18}")
 DISPLAY_NUMBER = re.compile(r"[0-9]{3,20}")
 BIZ_ID = re.compile(r"[A-Za-z0-9]{1,64}")
+_UNFIT_FOR_URL = re.compile(r"[\s\\]")
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:@]+)(:(?P<port>[0-9]{0,5}))?")
 _HOST = re.compile(r"(?=.{1,253}\.?$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
@@ -82,9 +84,10 @@ def url(fields: Fields, name: str) -> str | None:
     return value
 
 
+@lru_cache(maxsize=1024)  # an app names the same few with every call
 def _is_web_address(value: str) -> bool:
     # Programs disagree on where the host ends when spaces, backslashes or "@" are about: none is let in.
-    if any(char.isspace() or char == "\\" for char in value):
+    if _UNFIT_FOR_URL.search(value):
         return False
     try:
         parts = urlsplit(value)

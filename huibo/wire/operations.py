@@ -1,4 +1,4 @@
-"""The operations of the callback API: each takes an authenticated request and gives an answer.
+"""The operations of the callback API: each takes a request and gives an answer to who may ask.
 
 Adding one is adding a function and a row. What they do is the desk's; what they mean is that of the pure
 modules beside this one.
@@ -44,7 +44,10 @@ class Desk(Protocol):
         """Raises `Refused` unless this app may ask from there; `blocked_too`: also one that may not call."""
 
     async def accept(self, request: CallRequest, key: IdempotencyKey | None) -> Accepted:
-        """Write a call down, or raise `Refused`. Nothing may be dialled before `Accepted.dispatch`."""
+        """Write a call down, or raise `Refused`, in the first place as `authenticate` does.
+
+        Nothing may be dialled before `Accepted.dispatch`.
+        """
 
     async def cancel(self, app_id: str, call_id: str, unless: CancelUnless) -> bool | None:
         """Whether the call is being ended; None for a call that is over or unknown."""
@@ -66,7 +69,7 @@ class Desk(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An authenticated request to an operation. `raw`: its body; `key`: its Idempotency-Key header."""
+    """A request to an operation. `raw`: its body; `key`: its Idempotency-Key header."""
 
     app_id: str
     fields: Fields
@@ -94,13 +97,14 @@ class Operation:
     refuse: Callable[[Refused, str], bytes] = queries.refused
     methods: tuple[str, ...] = ("POST",)
     blocked_too: bool = False  # answers an app that may not call
+    authenticates: bool = False  # by itself: who asks need not be looked at before
 
 
 def operations(desk: Desk, max_talk_min: int) -> dict[str, Operation]:
     """The table of operations by name."""
     own = _Operations(desk, max_talk_min)
     return {
-        "callBack": Operation(own.call_back, tencent.refused),
+        "callBack": Operation(own.call_back, tencent.refused, authenticates=True),
         "callCancel": Operation(own.call_cancel, methods=("POST", "GET")),
         "getStatus": Operation(own.get_status, blocked_too=True),
         "getCdr": Operation(own.get_cdr, queries.refused_records),
@@ -114,10 +118,15 @@ class _Operations:
     max_talk_min: int
 
     async def call_back(self, asked: Asked) -> Answer:
-        request = tencent.parse_callback(
-            asked.fields, url_id=asked.url_id, remote_ip=asked.remote_ip, max_talk_min=self.max_talk_min
-        )
-        call = await self.desk.accept(request, _idempotency_key(asked))
+        try:
+            request = tencent.parse_callback(
+                asked.fields, url_id=asked.url_id, remote_ip=asked.remote_ip, max_talk_min=self.max_talk_min
+            )
+            key = _idempotency_key(asked)
+        except Refused:  # told only to those who may ask
+            await self.desk.authenticate(asked.app_id, asked.url_id, asked.remote_ip, blocked_too=False)
+            raise
+        call = await self.desk.accept(request, key)
         body = tencent.accepted(call.call_id, asked.request_id, call.caller_display, call.callee_display)
         if call.replayed:
             return Answer(body, headers={"idempotent-replayed": "true"})

@@ -5,7 +5,6 @@ Pure: what their fields mean and how their answers are written (docs/wire.md).
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,7 +113,7 @@ def call_status(state: CallState) -> str:
 def records(rows: Sequence[CallRecord], offset: int) -> bytes:
     """The answer to getCdr. `offset`: UNIX seconds from which to ask for the rest, 0 when this is all."""
     text = "Call Details"
-    return _json(
+    return encode(
         {
             "errorCode": "0",
             "result": text,
@@ -132,7 +131,7 @@ def compressed(body: bytes) -> bytes:
 
 def display_numbers(app_id: str, numbers: Sequence[str]) -> bytes:
     code_list = [{"nation": COUNTRY, "phone": number} for number in numbers]
-    return _json({"errorCode": "0", "appId": app_id, "codeList": code_list})
+    return encode({"errorCode": "0", "appId": app_id, "codeList": code_list})
 
 
 def refused(refused: Refused, _request_id: str) -> bytes:
@@ -168,7 +167,3 @@ def _caller(fields: Fields) -> str | None:
     if e164 is None:
         raise Refused(Refusal.PARAMETER, "src: not 0086 and a number")
     return e164
-
-
-def _json(message: dict[str, object]) -> bytes:
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()

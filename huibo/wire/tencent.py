@@ -6,8 +6,9 @@ know who asks; identity (`app_id_of`) is read apart from details (`parse_callbac
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+
+import orjson
 
 from huibo.errors import Refusal, Refused
 from huibo.model import CallRequest, Leg, Moment
@@ -117,9 +118,9 @@ def refused(refused: Refused, request_id: str) -> bytes:
     return encode({"errorCode": refused.refusal.code, "msg": refused.message, "requestId": request_id})
 
 
-def encode(message: dict[str, str]) -> bytes:
-    """A flat JSON object as it goes out: compact, UTF-8 unescaped, every value a string."""
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+def encode(message: Mapping[str, object]) -> bytes:
+    """A JSON object as it goes out: compact, UTF-8 unescaped, every value a string."""
+    return orjson.dumps(message)
 
 
 def _number(fields: Fields, name: str, parse: Callable[[str], str | None], what: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import phonenumbers
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from huibo.model import NumberFormat
@@ -93,6 +94,51 @@ def test_no_text_is_an_error(text: str) -> None:
     assert parse_caller(text) in (None, "+86" + text)
     parse_callee(text)
     assert len(mask(text)) <= max(len(text), 20)
+
+
+def as_the_library_judges(digits: str) -> tuple[int, str, str] | None:
+    """The library's type of a number, its E.164 and its national digits."""
+    try:
+        number = phonenumbers.parse(f"+86{digits}")
+    except phonenumbers.NumberParseException:
+        return None
+    e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
+    return phonenumbers.number_type(number), e164, "".join(filter(str.isdigit, written))
+
+
+def agree(digits: str) -> None:
+    judged = as_the_library_judges(digits)
+    kind, e164, back = judged or (None, "", "")
+    mobile = kind == phonenumbers.PhoneNumberType.MOBILE
+    landline = kind == phonenumbers.PhoneNumberType.FIXED_LINE
+    assert parse_caller(digits) == (e164 if mobile and back == digits else None)
+    assert parse_callee(digits) == (e164 if (mobile or landline) and back == digits else None)
+    if judged is not None:
+        assert national(f"+86{digits}") == back
+
+
+@given(
+    st.one_of(
+        st.from_regex(r"0?1[0-9]{10}", fullmatch=True),
+        st.from_regex(r"0?(10|2[0-9]|[3-9][0-9]{2})[0-9]{5,8}", fullmatch=True),
+        st.from_regex(r"(1[12][0-9]{3}|179[0-9]{2})0?1[3-9][0-9]{9}", fullmatch=True),  # carrier selection
+        st.from_regex(r"0?(400|800|10800|21800|95|96|16[08])[0-9]{3,8}", fullmatch=True),
+        st.from_regex(r"[0-9]{7,12}", fullmatch=True),
+    )
+)
+@example("16101234567")
+@example("17405123456")
+@example("17406123456")
+@example("01012345")
+@example("075595588")
+def test_the_library_is_the_judge_of_every_number(digits: str) -> None:
+    agree(digits)
+
+
+def test_the_library_is_the_judge_of_every_beginning_of_a_mobile_number() -> None:
+    for beginning in range(10000, 20000, 7):
+        agree(f"{beginning}123456")
 
 
 def test_national_refuses_what_is_not_e164() -> None:

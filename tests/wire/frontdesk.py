@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from huibo.errors import Refusal, Refused
 from huibo.model import CallRequest, IdempotencyKey
-from huibo.wire.routes import make_routes
+from huibo.wire.routes import make_app
 
 MAX_BODY_BYTES = 4096
 BODY_TIMEOUT_S = 0.5
@@ -59,6 +60,7 @@ class Desk:
 
     async def accept(self, request: CallRequest, key: IdempotencyKey | None) -> Taken:
         del key
+        await self.authenticate(request.app_id, request.url_id, request.remote_ip, blocked_too=False)
         self.seen.append("accept")
         self.requests.append(request)
         self.accepting.set()
@@ -71,19 +73,17 @@ class Desk:
         self.seen.append("dispatch")
         self.dispatched.set()
 
-    def app(self) -> FastAPI:
-        app = FastAPI()
+    def app(self) -> ASGIApp:
+        others = FastAPI()
 
-        @app.get("/healthz")
+        @others.get("/healthz")
         async def healthz() -> dict[str, str]:
             return {"status": "ok"}
 
-        app.router.routes.extend(
-            make_routes(
-                self,
-                max_body_bytes=MAX_BODY_BYTES,
-                max_talk_min=1440,
-                body_timeout_s=BODY_TIMEOUT_S,
-            )
+        return make_app(
+            self,
+            others,
+            max_body_bytes=MAX_BODY_BYTES,
+            max_talk_min=1440,
+            body_timeout_s=BODY_TIMEOUT_S,
         )
-        return app

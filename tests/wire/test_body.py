@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -122,6 +124,29 @@ def test_control_characters_are_refused_where_they_are_read(escape: str) -> None
     with pytest.raises(Refused) as refused:
         text_of(fields, "name")
     assert refused.value.message == "name: control characters"
+
+
+def test_no_other_character_is_a_control_character() -> None:
+    texts = (chr(code) for code in range(sys.maxunicode + 1))
+    control = {text for text in texts if unicodedata.category(text) == "Cc"}
+    assert len(control) == 65
+    for text in control:
+        with pytest.raises(Refused, match="control characters"):
+            text_of({"name": text}, "name")
+    others = "".join(chr(code) for code in range(sys.maxunicode + 1) if chr(code) not in control)
+    assert text_of({"name": others}, "name") == others
+
+
+@given(levels=st.integers(0, MAX_DEPTH + 8), text=st.text('[]{}\\"a'), beside=st.integers(0, 40))
+def test_only_brackets_outside_of_texts_are_levels(levels: int, text: str, beside: int) -> None:
+    value: object = text
+    for level in range(levels):
+        value = [text, value] if level < beside else {text: value}
+    raw = json.dumps({"a": value}).encode()
+    if levels < MAX_DEPTH:
+        assert decode(raw) == {"a": value}
+    else:
+        assert refusal(raw) == "body: nested too deeply"
 
 
 @given(st.dictionaries(st.text(), st.text()))

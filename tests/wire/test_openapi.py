@@ -40,7 +40,7 @@ from huibo.wire import body, fields, menu, openapi_fields, pushes, queries, tenc
 from huibo.wire.notifier import WireNotifier
 from huibo.wire.openapi import REFUSALS, document
 from huibo.wire.operations import operations
-from huibo.wire.routes import make_routes
+from huibo.wire.routes import describing, make_app
 
 DOCUMENT = document(__version__, 1440)
 PATH = f"/{tencent.VERSION}"
@@ -318,8 +318,9 @@ class Running:
         about = Cell("main", "http://huibo.example", __version__, engine_ready=True, live_calls=0)
         cells = Cells(self.database, clock, settings.cell, self.live, lambda: about)
         desk = Desk(admission, abuse, self.live, cells, self.database, "http://huibo.example")
-        self.http = FastAPI(lifespan=self._lifespan, openapi_url=None)
-        self.http.routes.extend(make_routes(desk, max_body_bytes=65536, max_talk_min=1440, body_timeout_s=10))
+        others = FastAPI(lifespan=self._lifespan, openapi_url=None)
+        others.routes.append(describing(1440))
+        self.http = make_app(desk, others, max_body_bytes=65536, max_talk_min=1440, body_timeout_s=10)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """As an ASGI application that is asked from this machine."""

@@ -181,6 +181,19 @@ async def test_a_request_id_that_can_be_read_is_given_back_with_every_refusal(
     assert (await refusal(desk, body, **asked)) == (code, message, "r-1" if readable else "")
 
 
+@pytest.mark.parametrize("body", [ASKED, BAD])
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [({"query": b"id=x", "ip": "192.0.2.1"}, "-402"), ({"ip": "192.0.2.1"}, "-403"), ({}, None)],
+)
+async def test_who_asks_is_looked_at_once_whatever_is_asked(
+    desk: Desk, body: bytes, asked: dict[str, Any], code: str | None
+) -> None:
+    answer = (await Client(desk).ask(body, **asked)).answer
+    assert answer["errorCode"] == (code or ("0" if body is ASKED else "-101"))
+    assert len(desk.identities) == 1
+
+
 async def test_the_documented_failure_byte_for_byte(desk: Desk) -> None:
     client = await Client(desk).ask(b'{"requestId":"xxxxxxxxx"}', path="/201511v2/callBack")
     assert client.body == b'{"errorCode":"-1","msg":"version not supported","requestId":"xxxxxxxxx"}'
@@ -269,6 +282,7 @@ async def test_another_method_is_refused(desk: Desk, method: str) -> None:
         "/2015v3/callBack",
         "/v3/201511v3/callBack",
         "/２０１５１１v3/callBack",
+        "/201511v3/call\nBack",
     ],
 )
 async def test_other_paths_belong_to_others(desk: Desk, path: str) -> None:
