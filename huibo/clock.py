@@ -36,10 +36,11 @@ class Clock:
         self._lead_ms = offset - (self._wall() - self._steady())
 
     def now_ms(self) -> int:
-        drift = self._wall() - self._steady() + (self._lead_ms or 0) - self._offset_ms
+        steady = self._steady()
+        drift = self._wall() - steady + (self._lead_ms or 0) - self._offset_ms
         if abs(drift) < _DRIFT_MS:
             self._offset_ms += drift
-        self._last = max(self._last, int(self._steady() + self._offset_ms))
+        self._last = max(self._last, int(steady + self._offset_ms))
         return self._last
 
     def _wall(self) -> float:

@@ -50,11 +50,13 @@ def affordable_s(budget: Budget, money: int, most_s: int, lead_ms: int = 0) -> i
 
 def affordable_lead_s(budget: Budget, money: int, most_s: int) -> int:
     """How long, up to `most_s` whole seconds, the caller may wait for the callee and still pay for a word."""
-    return _most(most_s, lambda lead_s: affordable_s(budget, money, 1, lead_s * 1000) > 0)
+    return _most(most_s, lambda lead_s: cost(budget, lead_s * 1000 + 1000, 1000) <= money)
 
 
 def _most(most_s: int, paid: Callable[[int], bool]) -> int:
     """The largest number from 0 to `most_s` that is paid for; the price never falls with the time."""
+    if paid(most_s):  # as nearly always
+        return most_s
     return bisect_right(range(1, most_s + 1), False, key=lambda seconds: not paid(seconds))
 
 

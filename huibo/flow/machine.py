@@ -6,8 +6,6 @@ each leg is dialled at most once, the call ends exactly once, and no leg is aliv
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from huibo.engine.events import (
     KeyPressed,
     LegAnswered,
@@ -58,9 +56,10 @@ _LONGEST_LEAD_S = 3600  # longer than any menu and any ringing
 
 
 def step(call_id: str, state: CallState, event: Event) -> tuple[CallState, list[Command]]:
-    """Take one event. Returns the new state and what is to be done, in order.
+    """Take one event. Returns the state after it and what is to be done, in order.
 
-    The state is to be stored before any of the commands is carried out.
+    An event that means nothing returns the very state that was given. A new one is to be stored before any of
+    the commands is carried out.
     """
     if state.over:
         return state, []
@@ -102,6 +101,8 @@ def step(call_id: str, state: CallState, event: Event) -> tuple[CallState, list[
             if state.leg(event.leg).alive:
                 _leg_event(turn, event)
     turn.finish_if_over(event.at)
+    if not turn.commands and turn.state == state:
+        return state, []
     return turn.state, turn.commands
 
 
@@ -109,11 +110,14 @@ def deadlines(state: CallState) -> list[int]:
     """All moments (UNIX ms) at which a `Tick` would change something; empty: nothing to wait for."""
     if state.over:
         return []
-    if state.caller.dialled_at is None:
+    plan, caller, callee = state.plan, state.caller, state.callee
+    if caller.dialled_at is None:
         return [_dispatch_due(state)]
-    due = [_talk_due(state), _warn_due(state), _credit_due(state), menu.deadline(state)]
-    due += [_release_due(state, leg) for leg in Leg]
-    due += [_ring_due(state, leg) for leg in Leg]
+    due = (
+        *(_talk_due(state), _warn_due(state), _credit_due(state), menu.deadline(state)),
+        *(_release_due(caller), _release_due(callee)),
+        *(_ring_due(caller, plan.caller_ring_s), _ring_due(callee, plan.callee_ring_s)),
+    )
     return [at for at in due if at is not None]
 
 
@@ -147,7 +151,7 @@ def _resumed(turn: Turn, at: int) -> None:
 
 def _prompts_ready(turn: Turn, at: int, prompts: Prompts) -> None:
     if turn.state.caller.dialled_at is None:
-        turn.state = replace(turn.state, menu=MenuState(prompts))
+        turn.state.menu = MenuState(prompts)
         _start(turn, at)
 
 
@@ -172,7 +176,7 @@ def _tick(turn: Turn, at: int) -> None:
         return
     menu.tick(turn, at)
     if _passed(_warn_due(turn.state), at):
-        turn.state = replace(turn.state, warned=True)
+        turn.state.warned = True
         turn.do(*(Warn(leg) for leg in turn.state.plan.warn))
     if _passed(_talk_due(turn.state), at):
         reason = _limit_reason(turn.state)
@@ -181,12 +185,13 @@ def _tick(turn: Turn, at: int) -> None:
     if _passed(_credit_due(turn.state), at):
         for leg in (Leg.CALLEE, Leg.CALLER):
             turn.leave(leg, at, EndReason.NO_CREDIT)
-    for leg in Leg:
-        if _passed(_release_due(turn.state, leg), at):
+    plan = turn.state.plan
+    for leg, ring_s in ((Leg.CALLER, plan.caller_ring_s), (Leg.CALLEE, plan.callee_ring_s)):
+        one = turn.state.leg(leg)
+        if _passed(_release_due(one), at):
             turn.do(HangUp(leg))
-            state = turn.state.leg(leg)
-            turn.end(leg, at, (state.answered and state.leaving) or EndReason.LOST)
-        if _passed(_ring_due(turn.state, leg), at):
+            turn.end(leg, at, (one.answered and one.leaving) or EndReason.LOST)
+        if _passed(_ring_due(one, ring_s), at):
             turn.leave(leg, at, EndReason.NO_ANSWER)
 
 
@@ -214,7 +219,7 @@ def _leg_event(turn: Turn, event: LegEvent) -> None:
         turn.record(leg, invited_at=event.at)
         turn.tell(leg, Moment.INVITED, event.at)
     if isinstance(event, LegRinging | LegEarlyMedia):
-        turn.change(leg, progress=True)
+        turn.state.leg(leg).progress = True
     match event:
         case LegRinging() if record.ringing_at is None and record.answered_at is None:
             turn.record(leg, ringing_at=event.at)
@@ -338,16 +343,14 @@ def _warn_due(state: CallState) -> int | None:
     return end - plan.warn_s * 1000
 
 
-def _release_due(state: CallState, leg: Leg) -> int | None:
-    one = state.leg(leg)
-    return one.leaving_at + RELEASE_S * 1000 if one.alive and one.leaving_at is not None else None
+def _release_due(leg: LegState) -> int | None:
+    return leg.leaving_at + RELEASE_S * 1000 if leg.alive and leg.leaving_at is not None else None
 
 
-def _ring_due(state: CallState, leg: Leg) -> int | None:
-    one, plan = state.leg(leg), state.plan
-    if not one.alive or one.dialled_at is None or one.answered or one.leaving is not None:
+def _ring_due(leg: LegState, ring_s: int) -> int | None:
+    if not leg.alive or leg.dialled_at is None or leg.answered or leg.leaving is not None:
         return None
-    return one.dialled_at + (plan.caller_ring_s if leg is Leg.CALLER else plan.callee_ring_s) * 1000
+    return leg.dialled_at + ring_s * 1000
 
 
 def _passed(due: int | None, at: int) -> bool:

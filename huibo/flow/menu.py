@@ -154,4 +154,4 @@ def _menu(turn: Turn) -> MenuState:
 
 
 def _set(turn: Turn, /, **changes: object) -> None:
-    turn.state = replace(turn.state, menu=replace(_menu(turn), **changes))  # type: ignore[arg-type]
+    turn.state.menu = replace(_menu(turn), **changes)  # type: ignore[arg-type]

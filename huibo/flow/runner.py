@@ -7,7 +7,7 @@ the engine for a dial twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +56,7 @@ from huibo.model import Call, CallResult, CancelUnless, Cdr, EndReason, Leg, Men
 from huibo.ports import Engine, Lines, Notifier, PromptMaker
 from huibo.storage.calls import NotOurs, save_step
 from huibo.storage.database import Database
+from huibo.storage.outbox import Handed
 from huibo.storage.recordings import add_recording
 
 log = structlog.get_logger()
@@ -74,7 +75,7 @@ class Services:
     lines: Lines
     notifier: Notifier
     prompts: PromptMaker
-    pushes_owed: Callable[[], None]  # tells the deliverer that there is something to do
+    pushes_owed: Callable[[Handed], None]  # gives the deliverer what it is to deliver
     recording_owed: Callable[[], None]  # and the finisher of recordings
     stepped: Callable[[CallState, CallState], None]  # whoever learns from each step; must not block
     call_over: Callable[
@@ -91,11 +92,19 @@ class CallRunner:
         self.call = call
         self.state = state
         self._services = services
-        self._mailbox: asyncio.Queue[Event | None] = asyncio.Queue()  # None: nothing more is taken
+        self._mailbox: list[Event] = []
+        self._closed = False  # nothing more is put into it
+        self._woken: asyncio.Future[None] | None = None  # what `run` waits for when the mailbox is empty
+        self._due: int | None = None  # when `_timer` wakes it (UNIX ms)
+        self._timer: asyncio.TimerHandle | None = None
         self._asked: list[tuple[Cancel, asyncio.Future[bool | None]]] = []
-        self._beside: set[asyncio.Task[None]] = set()
-        self._dialling: set[Leg] = set()
-        self._log = log.bind(call=call.call_id)
+        self._beside: list[asyncio.Task[None]] = []
+        self._dialling: Collection[Leg] = ()
+
+    @property
+    def _log(self) -> structlog.typing.FilteringBoundLogger:
+        logger: structlog.typing.FilteringBoundLogger = log.bind(call=self.call.call_id)
+        return logger
 
     def held(self, leg: Leg) -> int | None:
         """Since when the engine should hold a channel of this leg (UNIX ms); None: it need not."""
@@ -104,11 +113,14 @@ class CallRunner:
 
     def hand_over(self) -> None:
         """End `run` after what is in the mailbox, steps with their commands; the rest is for others."""
-        self._mailbox.put_nowait(None)
+        self._closed = True
+        self._wake()
 
     def post(self, event: Event) -> None:
         """Put an event into the mailbox."""
-        self._mailbox.put_nowait(event)
+        if not self._closed:
+            self._mailbox.append(event)
+            self._wake()
 
     async def cancel(self, unless: CancelUnless) -> bool | None:
         """Have the call ended unless it has come too far: whether it is being ended; None: it is over."""
@@ -124,6 +136,8 @@ class CallRunner:
                 for event in events:
                     self._answer(event)
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             for task in self._beside:
                 task.cancel()
             for _, answer in self._asked:
@@ -142,14 +156,14 @@ class CallRunner:
             return
         await self._store(state, commands)
         self.state = state
-        self._dialling = {_DIALS[type(command)] for command in commands if type(command) in _DIALS}
+        self._dialling = [_DIALS[type(command)] for command in commands if type(command) in _DIALS]
         self._services.stepped(before, state)
         self._tell_log(before, state, commands)
         try:
             for command in commands:
                 await self._carry_out(command)
         finally:
-            self._dialling.clear()
+            self._dialling = ()
 
     def _answer(self, event: Event) -> None:
         for asked in [asked for asked in self._asked if asked[0] is event]:
@@ -158,29 +172,36 @@ class CallRunner:
                 asked[1].set_result(self.state.ending)
 
     async def _next_events(self) -> list[Event]:
-        """What is in the mailbox, at least one; none: the call is handed over."""
-        events: list[Event] = []
-        event = await self._next_event()
-        while event is not None:
-            events.append(event)
-            if self._mailbox.empty():
-                return events
-            event = self._mailbox.get_nowait()
-        if events:
-            self._mailbox.put_nowait(None)
+        """What is in the mailbox, or a tick when a deadline comes first; none: the call is handed over."""
+        if not self._mailbox and not self._closed:
+            self._set_timer()
+            self._woken = asyncio.get_running_loop().create_future()
+            await self._woken
+            if not self._mailbox and not self._closed:
+                return [Tick(self._services.clock.now_ms())]
+        events, self._mailbox = self._mailbox, []
         return events
 
-    async def _next_event(self) -> Event | None:
-        """The next event, or a tick when a deadline comes first; None: the call is handed over."""
+    def _wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    def _set_timer(self) -> None:
+        """Be woken at the earliest deadline."""
         # a phone may have been answered unseen: a timer that ran out meanwhile must not end that call
         due = None if self._blind else min(deadlines(self.state), default=None)
-        now = self._services.clock.now_ms()
-        delay_s = None if due is None else max(0, due - now) / 1000
-        try:
-            async with asyncio.timeout(delay_s):
-                return await self._mailbox.get()
-        except TimeoutError:
-            return Tick(self._services.clock.now_ms())
+        if due == self._due:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due, self._timer = due, None
+        if due is not None:
+            delay_s = max(0, due - self._services.clock.now_ms()) / 1000
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._time_up)
+
+    def _time_up(self) -> None:
+        self._due = self._timer = None  # who is in the midst of a step sets it anew before he waits
+        self._wake()
 
     async def _store(self, state: CallState, commands: list[Command]) -> None:
         """Write the step and the pushes it owes. Tries until the database takes it: a step is never lost."""
@@ -190,10 +211,15 @@ class CallRunner:
         at = self._services.clock.now_ms()
 
         again = False
+        handed: Handed | None = None  # by the last try that wrote anything
 
         def work(connection: Connection) -> None:
+            nonlocal handed
             stored = save_step(connection, self.call, state, owed, cdr, at, again)
-            if stored and talk_ms is not None:
+            if stored is None:
+                return
+            handed = stored
+            if talk_ms is not None:
                 add_recording(connection, self.call.call_id, self.call.app_id, talk_ms, at)
 
         while True:
@@ -209,8 +235,8 @@ class CallRunner:
                 await asyncio.sleep(_STORE_RETRY_S)
         if again:
             self._log.warning("step stored late", late_ms=self._services.clock.now_ms() - at)
-        if owed:
-            self._services.pushes_owed()
+        if owed and handed is not None:
+            self._services.pushes_owed(handed)
         if talk_ms is not None:
             self._services.recording_owed()
         if cdr is not None:
@@ -299,8 +325,8 @@ class CallRunner:
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
+        self._beside.append(task)
+        task.add_done_callback(self._beside.remove)
 
     async def _ask_engine(self, command: EngineCommand) -> None:
         engine, call_id = self._services.engine, self.call.call_id

@@ -6,8 +6,9 @@ can be taken up again after any crash.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 
 from huibo.engine.events import LegEvent
 from huibo.model import (
@@ -48,7 +49,7 @@ class Plan:
         return self.caller_route if leg is Leg.CALLER else self.callee_route
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LegState:
     """One leg as the machine sees it. Times are UNIX milliseconds."""
 
@@ -90,9 +91,9 @@ class MenuState:
     since: int = 0  # when the stage began, or the play of it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallState:
-    """One call as the machine sees it."""
+    """One call as the machine sees it. Only a step that is being thought changes one: its own copy."""
 
     accepted_at: int
     plan: Plan
@@ -112,8 +113,12 @@ class CallState:
         route, tried = self.plan.route(leg), len(self.leg(leg).tried)
         return route[tried] if tried < len(route) else None
 
-    def with_leg(self, leg: Leg, changed: LegState) -> CallState:
-        return replace(self, caller=changed) if leg is Leg.CALLER else replace(self, callee=changed)
+    def copy(self) -> CallState:
+        """Another one, which can be changed while this one stays as it is."""
+        own = CallState(*_call_values(self))
+        own.caller = LegState(*_leg_values(self.caller))
+        own.callee = LegState(*_leg_values(self.callee))
+        return own
 
     @property
     def over(self) -> bool:
@@ -127,6 +132,10 @@ class CallState:
     @property
     def talking(self) -> bool:
         return self.caller.alive and self.caller.answered and self.callee.alive and self.callee.answered
+
+
+_call_values = attrgetter(*(one.name for one in fields(CallState)))
+_leg_values = attrgetter(*(one.name for one in fields(LegState)))
 
 
 # Events beside those of the engine

@@ -34,11 +34,11 @@ _SIP_REQUEST_TERMINATED = 487
 
 
 class Turn:
-    """Begins with a state; what happens is told by calling its methods in order."""
+    """Begins with a state, which it leaves as it is; what happens is told by calling its methods in order."""
 
     def __init__(self, call_id: str, state: CallState) -> None:
         self.call_id = call_id
-        self.state = state
+        self.state = state.copy()
         self.commands: list[Command] = []
 
     def do(self, *commands: Command) -> None:
@@ -48,36 +48,35 @@ class Turn:
         """Dial a leg over the next trunk of its route, or wait until that has room for it."""
         trunk, one = self.state.trunk(leg), self.state.leg(leg)
         if trunk is not None and (one.tried or trunk in self.state.plan.paced):
-            self.change(leg, waiting=True)
+            one.waiting = True
             self.do(Seize(leg, trunk))
         else:
             self.dial_now(leg, at)
 
     def dial_now(self, leg: Leg, at: int) -> None:
-        plan, trunk = self.state.plan, self.state.trunk(leg) or ""
+        plan, one, trunk = self.state.plan, self.state.leg(leg), self.state.trunk(leg) or ""
         guard_s = plan.callee_ring_s + plan.max_talk_s + GUARD_MARGIN_S
-        again = bool(self.state.leg(leg).tried)
-        self.change(leg, dialled_at=at, waiting=False, progress=False)
+        one.dialled_at, one.waiting, one.progress = at, False, False
         if leg is Leg.CALLER:
             before_s = plan.caller_ring_s + longest_menu_s(self.state)
             before_s += TRUNK_SILENT_S * (len(plan.callee_route) - 1) if plan.callee_route else 0
             self.do(DialCaller(trunk, plan.caller_ring_s, before_s + guard_s))
             return
-        self.do(DialCallee(trunk, plan.callee_ring_s, guard_s, plan.record, again))
+        self.do(DialCallee(trunk, plan.callee_ring_s, guard_s, plan.record, again=bool(one.tried)))
         self.start_ringback()
 
     def give_up_trunk(self, leg: Leg, at: int, reason: EndReason, sip_code: int | None = None) -> None:
         """The trunk did not take the leg and no phone rang: on to the next one of its route."""
         one = self.state.leg(leg)
         attempt = Attempt(self.state.trunk(leg) or "", at, reason, sip_code)
-        self.change(leg, dialled_at=None, waiting=False, tried=(*one.tried, attempt))
+        one.dialled_at, one.waiting, one.tried = None, False, (*one.tried, attempt)
         self.dial(leg, at)
 
     def leave(self, leg: Leg, at: int, reason: EndReason) -> None:
         """Ask for the end of a leg, once."""
-        state = self.state.leg(leg)
-        if state.alive and state.leaving is None:
-            self.change(leg, leaving=reason, leaving_at=at)
+        one = self.state.leg(leg)
+        if one.alive and one.leaving is None:
+            one.leaving, one.leaving_at = reason, at
             self.do(HangUp(leg))
 
     def end(
@@ -92,16 +91,16 @@ class Turn:
 
         `known_until`: an end that nobody saw is put there, but not before anything that the call has seen.
         """
-        state = self.state.leg(leg)
-        if not state.alive and not state.waiting:
+        one = self.state.leg(leg)
+        if not one.alive and not one.waiting:
             return
         now = at
         if known_until is not None:
             at = min(at, max(known_until, *_seen(self.state.caller.record), *_seen(self.state.callee.record)))
-        self.change(leg, waiting=False)
-        code = None if state.answered else _code(reason, state, sip_code)
+        one.waiting = False
+        code = None if one.answered else _code(reason, one, sip_code)
         self.record(leg, ended_at=at, reason=reason, sip_code=code)
-        self.tell(leg, moment_of(reason, state.answered), at, code)
+        self.tell(leg, moment_of(reason, one.answered), at, code)
         if leg is Leg.CALLEE:
             self.stop_ringback()
         other = self.state.leg(leg.other)
@@ -117,17 +116,17 @@ class Turn:
         if state.over or state.caller.record.ended_at is None or state.callee.alive:
             return
         ended_at = end_of(state.caller.record, state.callee.record)
-        self.state = replace(state, ended_at=at if ended_at is None else ended_at)
-        self.do(Finish(self.state.told + 1, cdr_of(self.call_id, self.state)))
+        state.ended_at = at if ended_at is None else ended_at
+        self.do(Finish(state.told + 1, cdr_of(self.call_id, state)))
 
     def start_ringback(self) -> None:
         if not self.state.ringback:
-            self.state = replace(self.state, ringback=True)
+            self.state.ringback = True
             self.sound_ringback()
 
     def stop_ringback(self) -> None:
         if self.state.ringback:
-            self.state = replace(self.state, ringback=False)
+            self.state.ringback = False
             self.silence_ringback()
 
     def sound_ringback(self) -> None:
@@ -148,14 +147,11 @@ class Turn:
         self.do(TellKey(self._next_seq(), key, at))
 
     def record(self, leg: Leg, **changes: object) -> None:
-        self.change(leg, record=replace(self.state.leg(leg).record, **changes))  # type: ignore[arg-type]
-
-    def change(self, leg: Leg, **changes: object) -> None:
-        changed: LegState = replace(self.state.leg(leg), **changes)  # type: ignore[arg-type]
-        self.state = self.state.with_leg(leg, changed)
+        one = self.state.leg(leg)
+        one.record = replace(one.record, **changes)  # type: ignore[arg-type]
 
     def _next_seq(self) -> int:
-        self.state = replace(self.state, told=self.state.told + 1)
+        self.state.told += 1
         return self.state.told
 
 

@@ -42,6 +42,8 @@ def outcomes(before: CallState, after: CallState) -> Iterator[tuple[str, bool]]:
     """The attempts that one step of a call has decided: over which trunk, and whether somebody answered."""
     for leg in Leg:
         was, now = before.leg(leg), after.leg(leg)
+        if now.record == was.record and now.tried == was.tried:
+            continue
         for attempt in now.tried[len(was.tried) :]:
             if attempt.reason not in _NOT_THE_CARRIER:
                 yield attempt.trunk, False

@@ -6,10 +6,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import pytest
 
-from huibo.log import mask_numbers
+from huibo.config import Log
+from huibo.log import mask_numbers, to_json
 
 # Speaks in every way in which the program and its libraries do, after real set-up, to real standard error.
 SPEAKER = """
@@ -69,6 +72,18 @@ UNTOUCHED = [
 ]
 
 
+@dataclass(frozen=True)
+class Hiding:
+    """What its text does not show is not to be logged."""
+
+    shown: int
+    hidden: str = field(repr=False)
+
+
+WHEN = datetime(2026, 11, 22, tzinfo=UTC)
+HIDING = Hiding(1, "secret")
+
+
 def speak(form: str, lines: Sequence[str], *, mask: bool = True, level: str = "info") -> str:
     done = subprocess.run(
         [sys.executable, "-c", SPEAKER, json.dumps([form, mask, level, lines])],
@@ -99,6 +114,21 @@ def test_what_is_no_number_stays(text: str) -> None:
 def test_other_values_than_text_stay_as_they_are() -> None:
     event = {"event": "x", "timestamp": "2026-11-22T13:22:18.819748Z", "port": 18080, "none": None}
     assert mask_numbers(None, "info", dict(event)) == event
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["主叫", "two\nlines", '"', "half \udcff a pair", 2**70, -1.5, True, None, [1, "x"], {"a": {"b": 1}}],
+)
+def test_any_value_can_be_told(value: object) -> None:
+    line = to_json({"event": "x", "value": value}, repr)
+    assert json.loads(line) == {"event": "x", "value": value}
+    assert b"\n" not in line
+
+
+@pytest.mark.parametrize("value", [Log(format="json", level="info", mask=True), WHEN, HIDING, b"\xff", {1}])
+def test_what_is_no_json_is_shown_as_python_shows_it(value: object) -> None:
+    assert json.loads(to_json({"value": value}, repr)) == {"value": repr(value)}
 
 
 LINES = [around.format(phone) for phone, _ in PHONES for around in AROUND] + UNTOUCHED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -88,7 +89,9 @@ class Story:
         self.resumes = 0
 
     def take(self, event: Event) -> list[Command]:
-        self.state, commands = step("c", self.state, event)
+        given, as_given = self.state, deepcopy(self.state)
+        self.state, commands = step("c", given, event)
+        assert given == as_given, "a step changes only what is its own"
         self.commands += commands
         return commands
 
