@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 import huibo
 from huibo.clock import Clock
@@ -281,6 +283,77 @@ async def test_an_answer_that_is_late_is_an_unknown_outcome_and_disturbs_nobody(
     assert not reader.done()
 
 
+async def test_requests_are_taken_in_the_order_in_which_they_are_sent(
+    server: Server, connect: Connect
+) -> None:
+    """Without waiting for one answer before the next is sent."""
+    client, _ = await connect(server.client())
+    answers = []
+    for number in range(100):
+        for method, value in (("POST", {"value": number}), ("GET", {})):
+            sent = await client.send(method, "asterisk/variable", None, variable="HUIBO_ORDER", **value)
+            answers.append(sent)
+    said = await asyncio.gather(*answers)
+    assert said == [answer for number in range(100) for answer in (None, {"value": str(number)})]
+
+
+async def test_a_refusal_that_nobody_waits_for_is_logged_but_not_of_what_is_gone(
+    server: Server, connect: Connect
+) -> None:
+    client, _ = await connect(server.client())
+    with capture_logs() as logs:
+        await client.tell("DELETE", "bridges/nothing")
+        await client.tell("POST", "channels/create", endpoint="PJSIP/1@nothing", app="any")
+        await client.request("GET", "asterisk/ping")  # answered after those
+        await asyncio.sleep(0)
+    (entry,) = logs
+    assert (entry["event"], entry["log_level"]) == ("engine refused", "warning")
+    assert entry["reason"].startswith("POST channels/create: 500 ")
+
+
+async def test_what_nobody_waits_for_any_more_is_not_complained_of(own: Server, connect: Connect) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    client, reader = await connect(own.client(request_timeout_s=60.0))
+    await client.send("GET", "bridges/nothing")  # an error
+    given_up = asyncio.create_task(client.request("GET", "asterisk/ping"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await client.request("GET", "asterisk/ping")
+    own.send(signal.SIGSTOP)
+    for _ in range(3):
+        await client.send("GET", "asterisk/ping")  # never answered
+    own.send(signal.SIGKILL)
+    await asyncio.wait_for(reader, SLACK_S)
+    gc.collect()
+    assert complaints == []
+
+
+async def test_each_request_has_its_own_time(server: Server, connect: Connect) -> None:
+    timeout_s = 0.6
+    client, _ = await connect(server.client(request_timeout_s=timeout_s, heartbeat_s=30.0))
+    loop, took = asyncio.get_running_loop(), []
+
+    async def ask() -> None:
+        began = loop.time()
+        with pytest.raises(OutcomeUnknown, match=r"^GET asterisk/ping: no answer"):
+            await client.request("GET", "asterisk/ping")
+        took.append(since(began))
+
+    assert (await client.request("GET", "asterisk/ping"))["ping"] == "pong"
+    server.send(signal.SIGSTOP)
+    try:
+        asked = []
+        for _ in range(4):
+            asked.append(asyncio.create_task(ask()))
+            await asyncio.sleep(timeout_s / 4)
+        await asyncio.gather(*asked)
+    finally:
+        server.send(signal.SIGCONT)
+    assert timeout_s - 0.01 <= min(took) <= max(took) < timeout_s + SLACK_S / 2
+    assert (await client.request("GET", "asterisk/ping"))["ping"] == "pong"
+
+
 async def test_silence_is_noticed_within_the_heartbeat(server: Server, connect: Connect) -> None:
     client, reader = await connect(server.client(request_timeout_s=60.0))
     server.send(signal.SIGSTOP)
@@ -526,6 +599,30 @@ async def test_the_engine_is_ready_only_while_asterisk_answers(server: Server, t
         await until(engine, True, 10)
         assert await listener.next(1) == "back"
         assert listener.told.empty()
+
+
+async def test_what_nobody_takes_is_not_sent(server: Server, tmp_path: Path) -> None:
+    """Nor after a new connection, which is a new application to Asterisk."""
+    kinds: asyncio.Queue[str] = asyncio.Queue()
+    async with engine_of(server, tmp_path) as (engine, listener):
+        client, take = engine._client, engine._client._on_event
+
+        def note(event: dict[str, Any]) -> None:
+            kinds.put_nowait(event["type"])
+            take(event)
+
+        client._on_event = note
+        for _ in range(2):
+            assert await listener.next(10) == "back"
+            await until(engine, True, 5)
+            app = f"applications/{client.app}/subscription"
+            await client.request("POST", "bridges/quiet", type="mixing")
+            await client.request("POST", app, eventSource="bridge:quiet")
+            await client.request("DELETE", "bridges/quiet")  # BridgeDestroyed
+            await client.request("POST", "events/user/last", application=client.app)
+            assert await asyncio.wait_for(kinds.get(), 5) == "ChannelUserevent"
+            await client.disconnect()
+            await until(engine, False, 5)
 
 
 async def test_an_engine_that_stays_away_is_given_up(own: Server, tmp_path: Path) -> None:

@@ -32,6 +32,19 @@ from huibo.recording.raw import RawRecordings
 
 log = structlog.get_logger()
 
+# What Asterisk tells of every call, and nobody here takes. Not the other way round, by what is allowed: that
+# would stop answers to requests, too.
+_UNWANTED = {
+    "disallowed": [
+        {"type": kind}
+        for kind in (
+            *("BridgeCreated", "BridgeDestroyed", "ChannelEnteredBridge", "ChannelLeftBridge"),
+            *("ChannelCallerId", "ChannelConnectedLine", "ChannelDialplan", "ChannelVarset"),
+            *("ChannelCreated", "StasisEnd", "PlaybackStarted"),
+        )
+    ]
+}
+
 
 class EngineListener(Protocol):
     """Who is told what the engine reports."""
@@ -79,6 +92,16 @@ class AriEngine:
         self._dialler = Dialler(
             self._client, self._trunks, self._translator, self._leftovers, settings, raw, find_trunk
         )
+        self._takers: Mapping[str, tuple[Callable[[dict[str, Any]], None], ...]] = {
+            "ContactStatusChange": (self._trunks.take,),
+            "StasisStart": (self._dialler.take,),
+            "Dial": (self._tell,),
+            "ChannelStateChange": (self._tell,),
+            "ChannelDtmfReceived": (self._tell,),
+            "PlaybackFinished": (self._tell,),
+            "ChannelHangupRequest": (self._tell,),
+            "ChannelDestroyed": (self._dialler.take, self._leftovers.take, self._tell),
+        }
         self._listener: EngineListener | None = None
         self._ready = False
         self._heard_at: int | None = None
@@ -165,12 +188,8 @@ class AriEngine:
 
     async def guard_talk(self, call_id: str, seconds: int) -> None:
         for leg in Leg:
-            await self._client.request(
-                "POST",
-                f"channels/{channel_of(call_id, leg)}/variable",
-                variable="TIMEOUT(absolute)",
-                value=seconds,
-            )
+            path = f"channels/{channel_of(call_id, leg)}/variable"
+            await self._client.tell("POST", path, variable="TIMEOUT(absolute)", value=seconds)
 
     async def shorten_path(self, call_id: str, trunks: Collection[str]) -> None:
         """Asterisk looks for the best way only when something about a bridge changes, and the callee's answer
@@ -182,10 +201,8 @@ class AriEngine:
             if trunk is None or not trunk.direct_media:
                 return
         mute = f"channels/{channel_of(call_id, Leg.CALLEE)}/mute"
-        await asyncio.gather(
-            self._client.request("POST", mute, direction="in"),
-            self._client.request("DELETE", mute, direction="in"),
-        )
+        answers = [await self._client.send(method, mute, direction="in") for method in ("POST", "DELETE")]
+        await asyncio.gather(*answers)
 
     async def hang_up(self, call_id: str, leg: Leg) -> None:
         await self._leftovers.end(f"channels/{channel_of(call_id, leg)}")
@@ -221,6 +238,7 @@ class AriEngine:
         tasks = [reader, asyncio.create_task(self._beat(), name="ari-heart")]
         try:
             await self._client.request("GET", "asterisk/ping")
+            await self._client.request("PUT", f"applications/{self._client.app}/eventFilter", _UNWANTED)
             await self._trunks.connected()
             tasks.append(asyncio.create_task(self._trunks.run(), name="ari-trunks"))
             await listener.on_engine_back()
@@ -257,17 +275,18 @@ class AriEngine:
                 await self._client.disconnect()
 
     def _take(self, event: dict[str, Any]) -> None:
+        kind = event.get("type", "")
         try:
-            self._trunks.take(event)
-            self._dialler.take(event)
-            self._leftovers.take(event)
-            at = self._stamps.moment(event, self._clock.now_ms())
-            leg_events = self._translator.take(event, at)
+            for take in self._takers.get(kind, ()):
+                take(event)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             # one event that is not as it should be must not cost the connection, and with it every call
-            log.error("event not understood", type=str(event.get("type")), reason=repr(error))
-            return
-        for leg_event in leg_events:
+            log.error("event not understood", type=str(kind), reason=repr(error))
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        """What it means for a leg."""
+        at = self._stamps.moment(event, self._clock.now_ms())
+        for leg_event in self._translator.take(event, at):
             if self._listener is not None:
                 self._listener.on_leg_event(leg_event)
 

@@ -29,6 +29,7 @@ _STATES = {
     "Ringing": LegRinging,
     "Up": LegAnswered,
 }  # also where a 180 brings media, of which Dial says PROGRESS
+_LEGS = {leg.value: leg for leg in Leg}
 
 
 def channel_of(call_id: str, leg: Leg) -> str:
@@ -52,9 +53,8 @@ def is_probe(channel: str) -> bool:
 def leg_of(channel: str) -> tuple[str, Leg] | None:
     """The call and leg that a channel id belongs to; None for a channel that is not ours."""
     call_id, dash, suffix = channel.rpartition("-")
-    if not dash or suffix not in (Leg.CALLER.value, Leg.CALLEE.value):
-        return None
-    return call_id, Leg(suffix)
+    leg = _LEGS.get(suffix)
+    return (call_id, leg) if dash and leg is not None else None
 
 
 class Translator:

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import aiohttp
+import orjson
+import structlog
 
 from huibo.errors import EngineError, OutcomeUnknown
 
-Json = dict[str, Any]
+log = structlog.get_logger()
 
+Json = dict[str, Any]
+Answer = asyncio.Future[Any]  # what `AriClient.request` would return or raise
+
+GONE = 404  # the channel, bridge, playback or variable exists no more
 # What grows with the load: as one WebSocket message of 500 kB it crashes Asterisk.
 _LISTS = frozenset({"applications", "bridges", "channels", "endpoints", "deviceStates", "mailboxes"})
 
@@ -29,6 +34,14 @@ class AriError(EngineError):
     def __init__(self, status: int, request: str, reason: str) -> None:
         self.status = status
         super().__init__(f"{request}: {status} {reason}")
+
+
+class _Waiting(NamedTuple):
+    """A request that has not been answered; `due`: until when it may be, loop time."""
+
+    request: str
+    due: float
+    answer: Answer
 
 
 class AriClient:
@@ -53,7 +66,8 @@ class AriClient:
         self._timeout_s = request_timeout_s
         self._on_event = on_event
         self._ids = itertools.count(1)
-        self._waiting: dict[str, asyncio.Future[Json]] = {}
+        self._waiting: dict[str, _Waiting] = {}  # the oldest first: all have the same time
+        self._expiry: asyncio.TimerHandle | None = None  # one for all, since hardly any is ever due
         self._session: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._given_up = False
@@ -88,7 +102,7 @@ class AriClient:
                 if message.type is not aiohttp.WSMsgType.ERROR:
                     self._hear()
                 if message.type is aiohttp.WSMsgType.TEXT:
-                    self._take(json.loads(message.data))
+                    self._take(orjson.loads(message.data))
                 elif message.type is aiohttp.WSMsgType.PING:
                     await socket.pong(message.data)
             if not isinstance(socket.exception(), TimeoutError) and not self._given_up:
@@ -120,36 +134,58 @@ class AriClient:
         Raises `AriError` for an error status, `EngineError` when nothing was sent, `OutcomeUnknown` when no
         answer came. Never for requests whose answer grows with the load: that crashes Asterisk (see `fetch`).
         """
+        return await (await self.send(method, path, body, **query))
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        **query: str | int,
+    ) -> Answer:
+        """Send a request and leave its answer to be awaited. Asterisk takes requests in the order of sending.
+
+        Raises `EngineError` when nothing was sent, `OutcomeUnknown` when perhaps something was.
+        """
         if method == "GET" and path in _LISTS:
             raise ValueError(f"{path} is a list: fetch it")
         if self._socket is None or self._socket.closed:
             raise EngineError("not connected to Asterisk")
-        number = str(next(self._ids))
-        future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future
+        loop, number, request = asyncio.get_running_loop(), str(next(self._ids)), f"{method} {path}"
+        answer: Answer = loop.create_future()
+        waiting = self._waiting[number] = _Waiting(request, loop.time() + self._timeout_s, answer)
+        if self._expiry is None:
+            self._expiry = loop.call_at(waiting.due, self._expire)
         try:
             await self._socket.send_str(_envelope(number, method, path, body, query))
-            async with asyncio.timeout(self._timeout_s):
-                answer = await future
-        except (TimeoutError, ConnectionError, aiohttp.ClientError) as error:
-            raise OutcomeUnknown(f"{method} {path}: no answer from Asterisk") from error
-        finally:
-            self._waiting.pop(number, None)
-        return _body_of(answer, f"{method} {path}")
+        except (ConnectionError, aiohttp.ClientError) as error:
+            answer.cancel()
+            raise _unanswered(request) from error
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+        return answer
+
+    async def tell(self, method: str, path: str, **query: str | int) -> None:
+        """Send a request whose answer changes nothing. A refusal is logged, unless that it was for is gone.
+
+        Raises like `send`.
+        """
+        (await self.send(method, path, None, **query)).add_done_callback(_log_refusal)
 
     async def delete(self, path: str) -> bool:
         """DELETE; whether it was still there. Raises like `request`."""
         try:
             await self.request("DELETE", path)
         except AriError as error:
-            if error.status != 404:
+            if error.status != GONE:
                 raise
             return False
         return True
 
     async def fetch(self, path: str) -> Any:
         """GET over plain HTTP: for lists, which crash Asterisk as one large WebSocket message (500 kB)."""
-        return json.loads(await self._get(f"{self._base}/{path}", path))
+        return orjson.loads(await self._get(f"{self._base}/{path}", path))
 
     async def fetch_text(self, path: str) -> str:
         """GET over plain HTTP of what Asterisk's server has beside ARI, under the same name and password."""
@@ -177,17 +213,54 @@ class AriClient:
         if message.get("type") != "RESTResponse":
             self._on_event(message)
             return
-        future = self._waiting.get(message.get("request_id", ""))
-        if future is not None and not future.done():
-            future.set_result(message)
+        waiting = self._waiting.pop(message.get("request_id", ""), None)
+        if waiting is None or waiting.answer.done():
+            return  # it was given up
+        try:
+            waiting.answer.set_result(_body_of(message, waiting.request))
+        except (AriError, KeyError, TypeError, AttributeError, ValueError) as error:
+            _fail(waiting.answer, error)
+
+    def _expire(self) -> None:
+        """Give up what has waited for too long."""
+        self._expiry, loop = None, asyncio.get_running_loop()
+        for number, waiting in list(self._waiting.items()):
+            if waiting.due > loop.time():
+                self._expiry = loop.call_at(waiting.due, self._expire)
+                return
+            del self._waiting[number]
+            _fail(waiting.answer, _unanswered(waiting.request))
 
     async def _drop(self) -> None:
         if self._socket is not None:
             await self._socket.close()
             self._socket = None
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(OutcomeUnknown("the connection to Asterisk was lost"))
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        open_requests, self._waiting = self._waiting, {}
+        for waiting in open_requests.values():
+            _fail(waiting.answer, OutcomeUnknown("the connection to Asterisk was lost"))
+
+
+def _unanswered(request: str) -> OutcomeUnknown:
+    return OutcomeUnknown(f"{request}: no answer from Asterisk")
+
+
+def _fail(answer: Answer, error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+        answer.exception()  # looked at: asyncio need not complain when nobody waits for it any more
+
+
+def _log_refusal(answer: Answer) -> None:
+    try:
+        answer.result()
+    except OutcomeUnknown as error:
+        log.warning("outcome unknown", reason=str(error))
+    except AriError as error:
+        if error.status != GONE:
+            log.warning("engine refused", reason=str(error))
 
 
 def _envelope(
@@ -198,13 +271,13 @@ def _envelope(
         message["query_strings"] = [{"name": name, "value": str(value)} for name, value in query.items()]
     if body is not None:
         message["content_type"] = "application/json"
-        message["message_body"] = json.dumps(body)
-    return json.dumps(message)
+        message["message_body"] = orjson.dumps(body).decode()
+    return orjson.dumps(message).decode()
 
 
 def _body_of(answer: Json, request: str) -> Any:
     text = answer.get("message_body")
-    body = json.loads(text) if text else None
+    body = orjson.loads(text) if text else None
     status = answer["status_code"]
     if status >= 400:
         reason = (body or {}).get("message") or (body or {}).get("error") or answer.get("reason_phrase", "")

@@ -13,7 +13,7 @@ from typing import Any
 
 from huibo.config import EngineSettings
 from huibo.engine.ari.channels import Translator, channel_of
-from huibo.engine.ari.client import AriClient, AriError
+from huibo.engine.ari.client import GONE, AriClient, AriError
 from huibo.engine.ari.leftovers import Leftovers
 from huibo.engine.ari.trunks import Trunks
 from huibo.errors import EngineError, OutcomeUnknown
@@ -22,7 +22,6 @@ from huibo.model import Call, Leg, Trunk
 from huibo.numbers import shown, written
 from huibo.recording.raw import RawRecordings
 
-_GONE = 404  # the channel, bridge, playback or variable exists no more
 _THERE_ALREADY = 409
 _LAST_WORDS_S = 1.0  # the last event of a channel may come after it is gone
 _RING_MARGIN_S = 5  # Asterisk's own ring timer is only the second guard
@@ -53,11 +52,8 @@ class Dialler:
         self._leaving: dict[str, asyncio.Future[None]] = {}  # channels whose end is waited for
 
     def take(self, event: dict[str, Any]) -> None:
-        """An event of Asterisk."""
-        kind = event.get("type")
-        if kind not in ("StasisStart", "ChannelDestroyed"):
-            return
-        channel = event["channel"]["id"]
+        """A channel has come into the application, or is gone."""
+        kind, channel = event["type"], event["channel"]["id"]
         arrival, leaving = self._arrivals.get(channel), self._leaving.get(channel)
         if arrival is not None and not arrival.done():
             if kind == "StasisStart":
@@ -68,27 +64,21 @@ class Dialler:
             leaving.set_result(None)
 
     async def caller(self, call: Call, trunk: str, ring_s: int, guard_s: int) -> None:
-        variables = {
-            "TIMEOUT(absolute)": str(guard_s),
-            # in the bridge it goes over the callee's From
-            "CALLERID(num)": await self._shown_to_callee(call, call.callee_trunk),
-            "CALLERID(name)": "",
-        }
-        await self._dial(call, Leg.CALLER, trunk, call.caller_display, variables, ring_s)
+        await self._dial(call, Leg.CALLER, trunk, ring_s, guard_s)
 
     async def callee(
         self, call: Call, trunk: str, ring_s: int, guard_s: int, record: bool, again: bool
     ) -> None:
-        caller = channel_of(call.call_id, Leg.CALLER)
+        caller, callee = (channel_of(call.call_id, leg) for leg in Leg)
         if again:
-            await self._mend(call, caller, await self._shown_to_callee(call, trunk), record)
+            await self._mend(call.call_id, caller, record)
         else:
             if record:
                 await self._record(call.call_id, caller)
-            await self._bridge(call.call_id, caller)
-        # in the bridge before the INVITE: the caller is to hear the network's own announcements
-        variables = {"TIMEOUT(absolute)": str(guard_s)}
-        await self._dial(call, Leg.CALLEE, trunk, call.callee_display, variables, ring_s, bridge=call.call_id)
+            # its answer is not waited for: without a bridge the joining fails
+            await self._client.tell("POST", "bridges", bridgeId=call.call_id, type="mixing")
+        joining = callee if again else f"{caller},{callee}"
+        await self._dial(call, Leg.CALLEE, trunk, ring_s, guard_s, joining)
 
     async def start_ringback(self, call_id: str, over_media: bool) -> None:
         """An indicated tone gives way to the first audio from the bridge, whether or not anybody is there to
@@ -99,51 +89,50 @@ class Dialler:
             tone, playback = "tone:ring;tonezone=cn", _ringback_of(call_id)
             await self._client.request("POST", f"channels/{caller}/play", media=tone, playbackId=playback)
         else:
-            await self._client.request("POST", f"channels/{caller}/ring")
+            await self._client.tell("POST", f"channels/{caller}/ring")
 
     async def stop_ringback(self, call_id: str, over_media: bool) -> None:
         if over_media:
             await self._client.delete(f"playbacks/{_ringback_of(call_id)}")
         else:
-            await self._client.delete(f"channels/{channel_of(call_id, Leg.CALLER)}/ring")
+            await self._client.tell("DELETE", f"channels/{channel_of(call_id, Leg.CALLER)}/ring")
 
     async def _dial(
-        self,
-        call: Call,
-        leg: Leg,
-        line: str,
-        display: str,
-        variables: dict[str, str],
-        ring_s: int,
-        bridge: str | None = None,
+        self, call: Call, leg: Leg, line: str, ring_s: int, guard_s: int, joining: str | None = None
     ) -> None:
         """Create a leg in the application, and then send its INVITE.
 
-        Not by originating: that would let a carrier's redirection (302) dial whatever it names.
+        Not by originating: that would let a carrier's redirection (302) dial whatever it names. `joining`:
+        what comes into the bridge in between, for the caller is to hear the network's own announcements.
         """
         trunk = await self._find_trunk(line)
         if trunk is None:
             raise EngineError(f"there is no trunk {line}")
         endpoint, channel = await self._trunks.ensure(trunk), channel_of(call.call_id, leg)
-        number = written(call.caller if leg is Leg.CALLER else call.callee, trunk.dial_format)
-        # the connected line becomes the From of the INVITE
-        display = shown(display, trunk.caller_format)
+        number, display = (
+            (call.caller, call.caller_display) if leg is Leg.CALLER else (call.callee, call.callee_display)
+        )
+        variables = {
+            "TIMEOUT(absolute)": str(guard_s),
+            # the connected line becomes the From of the INVITE
+            "CONNECTEDLINE(num,i)": shown(display, trunk.caller_format),
+            "CONNECTEDLINE(name,i)": "",
+        }
         self._leftovers.forget(f"channels/{channel}")
-        variables = variables | {"CONNECTEDLINE(num,i)": display, "CONNECTEDLINE(name,i)": ""}
-        with self._arrival(channel) as arrived:
+        with self._arrival(channel) as arrival:
             await self._client.request(
                 "POST",
                 "channels/create",
                 {"variables": variables},
-                endpoint=f"PJSIP/{trunk.dial_prefix}{number}@{endpoint}",
+                endpoint=f"PJSIP/{trunk.dial_prefix}{written(number, trunk.dial_format)}@{endpoint}",
                 app=self._settings.app,
                 channelId=channel,
                 formats=trunk.codecs,  # without them the offer has an order of its own
             )
             try:
-                await arrived()  # before it is in the application it cannot be dialled
-                if bridge is not None:
-                    await self._client.request("POST", f"bridges/{bridge}/addChannel", channel=channel)
+                await arrival  # before it is in the application it cannot be dialled
+                if joining is not None:
+                    await self._join(call.call_id, joining)
                 await self._in_turn(trunk)
                 await self._client.request(
                     "POST", f"channels/{channel}/dial", timeout=ring_s + _RING_MARGIN_S
@@ -174,29 +163,20 @@ class Dialler:
         if trunk.calls_per_second is not None:
             await self._paces.setdefault(trunk.name, Pace()).turn(trunk.calls_per_second)
 
-    async def _shown_to_callee(self, call: Call, trunk: str) -> str:
-        line = await self._find_trunk(trunk)
-        return shown(call.callee_display, line.caller_format) if line else call.callee_display
-
-    async def _mend(self, call: Call, caller: str, display: str, record: bool) -> None:
-        """Do what an earlier attempt has not done, or has done for another trunk.
+    async def _mend(self, call_id: str, caller: str, record: bool) -> None:
+        """Do what an earlier attempt has not done.
 
         A channel that plays must not be asked for anything: nobody gets an answer until its tone is over.
         """
-        joined = await self._joined(call.call_id, caller)
-        recorded = joined or not record or await self._get(caller, "HUIBO_RECORDED") == "yes"
-        told = await self._get(caller, "CALLERID(num)") == display
-        if joined and told:
+        if await self._joined(call_id, caller):
             return
-        playing = await self._client.delete(f"playbacks/{_ringback_of(call.call_id)}")
+        recorded = not record or await self._get(caller, "HUIBO_RECORDED") == "yes"
+        playing = await self._client.delete(f"playbacks/{_ringback_of(call_id)}")
         if not recorded:
-            await self._record(call.call_id, caller)
-        if not told:
-            await self._set(caller, "CALLERID(num)", display)
-        if not joined:
-            await self._bridge(call.call_id, caller)
+            await self._record(call_id, caller)
+        await self._bridge(call_id, caller)
         if playing:
-            await self.start_ringback(call.call_id, over_media=True)
+            await self.start_ringback(call_id, over_media=True)
 
     async def _bridge(self, call_id: str, caller: str) -> None:
         try:
@@ -204,13 +184,18 @@ class Dialler:
         except AriError as error:
             if error.status != _THERE_ALREADY:
                 raise
-        await self._client.request("POST", f"bridges/{call_id}/addChannel", channel=caller)
+        await self._join(call_id, caller)
+
+    async def _join(self, call_id: str, channels: str) -> None:
+        """Neither is told of the other: each leg shows the number that it was given when it was made."""
+        path = f"bridges/{call_id}/addChannel"
+        await self._client.request("POST", path, channel=channels, inhibitConnectedLineUpdates="true")
 
     async def _joined(self, call_id: str, caller: str) -> bool:
         try:
             bridge = await self._client.request("GET", f"bridges/{call_id}")
         except AriError as error:
-            if error.status != _GONE:
+            if error.status != GONE:
                 raise
             return False
         return caller in bridge["channels"]
@@ -220,49 +205,46 @@ class Dialler:
 
         The subscription is what keeps events of the channel coming while it is out of the application.
         """
-        app = self._settings.app
-        await self._client.request(
-            "POST", f"applications/{app}/subscription", eventSource=f"channel:{caller}"
-        )
-        await self._set(caller, "HUIBO_SAID", str(self._raw.said(call_id)))
-        await self._set(caller, "HUIBO_HEARD", str(self._raw.heard(call_id)))
-        with self._arrival(caller) as arrived:
+        app, variable = f"applications/{self._settings.app}/subscription", f"channels/{caller}/variable"
+        files = {"HUIBO_SAID": self._raw.said(call_id), "HUIBO_HEARD": self._raw.heard(call_id)}
+        answers = [await self._client.send("POST", app, eventSource=f"channel:{caller}")]
+        for name, file in files.items():
+            answers.append(await self._client.send("POST", variable, variable=name, value=str(file)))
+        await asyncio.gather(*answers)
+        with self._arrival(caller) as arrival:
             await self._client.request(
                 "POST", f"channels/{caller}/continue", context="record", extension="s", priority=1
             )
-            await arrived()
+            await arrival
 
     async def _get(self, channel: str, variable: str) -> str:
         """A variable; "" when it has none of that name."""
         try:
             found = await self._client.request("GET", f"channels/{channel}/variable", variable=variable)
         except AriError as error:
-            if error.status != _GONE:
+            if error.status != GONE:
                 raise
             return ""
         return str(found["value"])
 
-    async def _set(self, channel: str, variable: str, value: str) -> None:
-        await self._client.request("POST", f"channels/{channel}/variable", variable=variable, value=value)
-
     @contextmanager
-    def _arrival(self, channel: str) -> Iterator[Callable[[], Awaitable[None]]]:
+    def _arrival(self, channel: str) -> Iterator[asyncio.Future[None]]:
         """Within: await a channel's coming into the application; raises `EngineError` when it does not."""
-        arrival = self._arrivals[channel] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        arrival = self._arrivals[channel] = loop.create_future()
         arrival.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may not be awaited
-
-        async def arrived() -> None:
-            try:
-                async with asyncio.timeout(self._settings.request_timeout_s):
-                    await arrival
-            except TimeoutError:
-                raise EngineError(f"channel {channel} never arrived") from None
-
+        late = loop.call_later(self._settings.request_timeout_s, _never_arrived, arrival, channel)
         try:
-            yield arrived
+            yield arrival
         finally:
+            late.cancel()
             del self._arrivals[channel]
             arrival.cancel()
+
+
+def _never_arrived(arrival: asyncio.Future[None], channel: str) -> None:
+    if not arrival.done():
+        arrival.set_exception(EngineError(f"channel {channel} never arrived"))
 
 
 def _ringback_of(call_id: str) -> str:

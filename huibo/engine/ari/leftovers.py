@@ -6,11 +6,13 @@ Knows channels and bridges by their paths only. Never looks for anything: what i
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
 
-from huibo.engine.ari.client import AriClient
+from huibo.engine.ari.client import GONE, Answer, AriClient, AriError
 from huibo.errors import EngineError
 
 log = structlog.get_logger()
@@ -31,18 +33,15 @@ class Leftovers:
     def __len__(self) -> int:
         return len(self._due)
 
-    async def end(self, path: str) -> bool:
-        """Ask for the end of something now, and again until it is gone: whether it was still there.
+    async def end(self, path: str) -> Answer:
+        """Ask for the end of something now, and again until it is gone. The answer need not be awaited.
 
-        Raises `EngineError`.
+        Raises `EngineError` when nothing could be asked for now.
         """
         self._in(path, _AGAIN_S)
-        there = await self._client.delete(path)
-        if there and path.startswith("channels/"):
-            self._in(path, _LAST_WORDS_S)  # a bridge goes at once
-        else:
-            self.forget(path)
-        return there
+        answer = await self._client.send("DELETE", path)
+        answer.add_done_callback(partial(self._answered, path))
+        return answer
 
     def add(self, path: str) -> None:
         """Have something ended soon, by `run`."""
@@ -54,12 +53,8 @@ class Leftovers:
         self._due.pop(path, None)
 
     def take(self, event: dict[str, Any]) -> None:
-        """An event of Asterisk."""
-        match event.get("type"):
-            case "ChannelDestroyed":
-                self.forget(f"channels/{event['channel']['id']}")
-            case "BridgeDestroyed":
-                self.forget(f"bridges/{event['bridge']['id']}")
+        """The end of a channel."""
+        self.forget(f"channels/{event['channel']['id']}")
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -78,11 +73,23 @@ class Leftovers:
     async def _ask(self, path: str) -> None:
         if path not in self._due:
             return
+        with suppress(EngineError):
+            await (await self.end(path))
+            log.warning("stray ended", what=path)
+
+    def _answered(self, path: str, answer: Answer) -> None:
         try:
-            if await self.end(path):
-                log.warning("stray ended", what=path)
+            answer.result()
         except EngineError as error:
-            log.warning("stray not ended, trying again", what=path, reason=str(error))
+            if isinstance(error, AriError) and error.status == GONE:
+                self.forget(path)
+            else:
+                log.warning("not ended, trying again", what=path, reason=str(error))
+            return
+        if path.startswith("bridges/"):
+            self.forget(path)  # it goes at once
+        elif path in self._due:
+            self._in(path, _LAST_WORDS_S)
 
     def _in(self, path: str, seconds: float) -> None:
         if not self._due:

@@ -56,7 +56,7 @@ class Trunks:
         return self._health.of(name)
 
     def take(self, event: dict[str, Any]) -> None:
-        """An event of Asterisk."""
+        """News of a contact."""
         self._health.take(event)
 
     def know(self, trunks: Mapping[str, Trunk]) -> None:
@@ -96,7 +96,8 @@ class Trunks:
         """The endpoint to dial over. Raises `EngineError` when Asterisk will not have it."""
         if trunk.state is TrunkState.OFF:
             raise EngineError(f"trunk {trunk.name} is not in use")
-        await self._push(trunk)
+        if not self._has(trunk):
+            await self._push(trunk)
         return endpoint_of(trunk)
 
     async def _agree(self) -> None:
@@ -116,9 +117,13 @@ class Trunks:
         trunk = self._wanted.get(name)
         return trunk if trunk is not None and trunk.state is not TrunkState.OFF else None
 
+    def _has(self, trunk: Trunk) -> bool:
+        """Asterisk has this trunk as it is, and nothing is being changed about it."""
+        return self._pushed.get(trunk.name) == trunk and trunk.name not in self._goodbyes
+
     async def _push(self, trunk: Trunk) -> None:
         async with self._locks[trunk.name]:
-            if self._pushed.get(trunk.name) == trunk and trunk.name not in self._goodbyes:
+            if self._has(trunk):
                 return
             held = self._held.setdefault(trunk.name, {})
             objects = objects_of(trunk, self._no_audio_s)
