@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -191,6 +192,7 @@ def _was_closed(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)
 
 
+@lru_cache(1024)
 def _usable(text: str) -> URL | None:
     with suppress(ValueError):
         url = URL(text)

@@ -5,7 +5,7 @@ Pure bookkeeping. Does not know what is due, nor since when.
 
 from __future__ import annotations
 
-from huibo.storage.outbox import REPLAY_LANE, OwedPush
+from huibo.storage.outbox import REPLAY_LANE
 
 _REMEMBERED = 1_000  # receivers known to answer; forgetting one only makes it start small again
 
@@ -26,26 +26,29 @@ class Slots:
     def __init__(self, total: int, per_receiver: int) -> None:
         self._total = total
         self._per_receiver = per_receiver
-        self._under_way: dict[str, set[int]] = {}
+        self._used = 0
+        self._under_way: dict[str, int] = {}
         self._answering: dict[str, None] = {}  # the least recent first
 
     def __len__(self) -> int:
-        return sum(map(len, self._under_way.values()))
+        return self._used
 
-    def under_way(self, receiver: str) -> set[int]:
-        """Ids of the pushes that are being attempted."""
-        return self._under_way.get(receiver, set())
+    def under_way(self, receiver: str) -> int:
+        """How many attempts towards a receiver there are."""
+        return self._under_way.get(receiver, 0)
 
-    def take(self, push: OwedPush) -> None:
-        self._under_way.setdefault(push.receiver, set()).add(push.id)
+    def take(self, receiver: str) -> None:
+        self._used += 1
+        self._under_way[receiver] = self.under_way(receiver) + 1
 
-    def give_back(self, push: OwedPush, answered: bool) -> None:
+    def give_back(self, receiver: str, answered: bool) -> None:
         """An attempt is over, with an answer or without."""
-        others = self._under_way[push.receiver]
-        others.discard(push.id)
-        if not others:
-            del self._under_way[push.receiver]
-        name = push.receiver.removesuffix(REPLAY_LANE)
+        self._used -= 1
+        if left := self._under_way[receiver] - 1:
+            self._under_way[receiver] = left
+        else:
+            del self._under_way[receiver]
+        name = receiver.removesuffix(REPLAY_LANE)
         self._answering.pop(name, None)
         if answered:
             self._answering[name] = None
@@ -55,23 +58,25 @@ class Slots:
     def copy(self) -> Slots:
         """A snapshot to plan with, elsewhere."""
         twin = Slots(self._total, self._per_receiver)
-        twin._under_way = {receiver: set(ids) for receiver, ids in self._under_way.items()}
-        twin._answering = dict.fromkeys(self._answering)
+        twin._used = self._used
+        twin._under_way = self._under_way.copy()
+        twin._answering = self._answering.copy()
         return twin
 
     def room(self, receiver: str) -> int:
         """How many attempts towards a receiver may be added now."""
-        own = len(self.under_way(receiver))
-        used, total, share = len(self), self._total, self._per_receiver
+        own = self.under_way(receiver)
+        used, total, share = self._used, self._total, self._per_receiver
         free, free_for_more = total - used, total * 3 // 4 - used
         name = receiver.removesuffix(REPLAY_LANE)
         other = name if receiver != name else name + REPLAY_LANE
-        left = share - own - len(self.under_way(other))
-        if receiver != name or not self._answers(name):
+        left = share - own - self.under_way(other)
+        answers = name in self._answering
+        if receiver != name or not answers:
             share = max(1, share // 4)
-        if not self._answers(name):
+        if not answers:
             half = max(1, total // 2)
-            used = sum(len(ids) for each, ids in self._under_way.items() if not self._answers(each))
+            used = sum(count for each, count in self._under_way.items() if not self._answers(each))
             free, free_for_more = min(free, half - used), min(free_for_more, half * 3 // 4 - used)
         if not own and free > 0:
             return min(left, max(1, min(share, free_for_more)))

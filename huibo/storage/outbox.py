@@ -3,13 +3,15 @@
 A push is written in the transaction of the step that owes it and stays until delivered or dead. Status
 pushes of one call leave in order and before whatever follows them: a pending one blocks the later pushes of
 its call. One that is sent once more for an operator blocks only others like it. What may leave is chosen here
-and nowhere else; several processes share an outbox by leases.
+and nowhere else; several processes share an outbox by leases. What a process owes it may deliver without
+looking for it here: `hand_over`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -24,17 +26,21 @@ from sqlalchemy import (
     case,
     func,
     insert,
+    null,
     or_,
     select,
     update,
 )
 
 from huibo.model import Push
+from huibo.storage.prepared import Prepared
+from huibo.storage.push_secrets import signing
 from huibo.storage.tables import pushes
 
 PENDING, DELIVERED, DEAD = "pending", "delivered", "dead"
 STATUS = "status"  # the kind whose order is kept
 REPLAY_LANE = " replay"  # behind a receiver's name: what is sent there once more, beside what is new
+HANDED_MS = 90_000  # so long what is handed over is nobody else's: an attempt, and clocks that differ
 
 
 class OwedPush(NamedTuple):
@@ -58,6 +64,17 @@ class Lease(NamedTuple):
 
     cell: str
     until: int
+
+
+class Handed(NamedTuple):
+    """Pushes of one call in their order, written for this process to deliver, and what signs them.
+
+    `behind`: earlier ones that block them were still pending then.
+    """
+
+    pushes: tuple[OwedPush, ...] = ()
+    behind: bool = False
+    secrets: tuple[str, ...] = ()
 
 
 class Waiting(NamedTuple):
@@ -85,6 +102,7 @@ class Verdict:
     tried: bool = True
 
 
+@lru_cache(4096)
 def receiver_of(url: str) -> str:
     """The receiver that a URL belongs to: scheme, host and port. Never raises: a step must not fail by it."""
     try:
@@ -98,13 +116,34 @@ def receiver_of(url: str) -> str:
 
 def add_pushes(connection: Connection, owed: Sequence[Push], at: int) -> None:
     """Write pushes; they are due at once (UNIX ms `at`), or when the push that blocks them is."""
-    if owed:
-        connection.execute(_add, [_row(push, at) for push in owed])
+    _add.run_many(connection, [_row(push, at, None) for push in owed])
+
+
+def hand_over(connection: Connection, owed: Sequence[Push], cell: str, at: int) -> Handed:
+    """Write pushes of one call as `add_pushes` does, to be delivered by this process once that is committed.
+
+    Where there are others, these are kept from them for `HANDED_MS`.
+    """
+    if not owed:
+        return Handed()
+    lease = None if connection.dialect.name == "sqlite" else Lease(cell, at + HANDED_MS)
+    owed = sorted(owed, key=lambda push: push.seq)
+    first, last = owed[0], owed[-1]
+    _add.run_many(connection, [_row(push, at, lease) for push in owed])
+    ids, behind = {}, False
+    pending = _pending_until.all(connection, {"of_call": first.call_id, "last": last.seq})
+    for number, seq, kind, receiver in pending:
+        if seq >= first.seq:
+            ids[seq] = number
+        elif kind == STATUS and not receiver.endswith(REPLAY_LANE):
+            behind = True
+    handed = tuple(_owed_push(ids[push.seq], push, at) for push in owed)
+    return Handed(handed, behind, signing(connection, {first.app_id}, at).get(first.app_id, ()))
 
 
 def waiting(connection: Connection, now: int) -> list[Waiting]:
     """All receivers with pending pushes. Costs a few index look-ups a receiver, however many wait there."""
-    return [Waiting._make(row) for row in connection.execute(_waiting, {"now": now})]
+    return [Waiting._make(row) for row in _waiting.all(connection, {"now": now})]
 
 
 def due_pushes(
@@ -114,13 +153,19 @@ def due_pushes(
 
     `lease`: nobody else gets them until it ends, or until their verdict.
     """
-    query = _due if lease is None else _due.with_for_update(of=pushes, skip_locked=True)
-    rows = connection.execute(query, {"receiver": receiver, "now": now, "limit": limit})
+    query = _due if lease is None else _due_to_lease
+    rows = query.all(connection, {"receiver": receiver, "now": now, "limit": limit})
     found = [OwedPush._make(row) for row in rows]
-    if lease is not None and found:
-        leased = update(pushes).where(pushes.c.id.in_([push.id for push in found]))
-        connection.execute(leased.values(leased_until=lease.until, leased_by=lease.cell))
+    if lease is not None:
+        _lease.run_many(
+            connection, [{"push": push.id, "cell": lease.cell, "until": lease.until} for push in found]
+        )
     return found
+
+
+def release(connection: Connection, cell: str, ids: Collection[int]) -> None:
+    """This cell will not attempt these pushes: others may have them at once."""
+    _release.run_many(connection, [{"push": push, "cell": cell} for push in sorted(ids)])
 
 
 def end_leases(connection: Connection, cells: Collection[str]) -> None:
@@ -131,15 +176,13 @@ def end_leases(connection: Connection, cells: Collection[str]) -> None:
 
 def save_verdicts(connection: Connection, verdicts: Sequence[Verdict]) -> None:
     """Count the attempts and store what they came to; not of a push that was begun anew meanwhile."""
-    if verdicts:
-        connection.execute(_save, [_outcome(verdict) for verdict in verdicts])
+    _save.run_many(connection, [_outcome(verdict) for verdict in verdicts])
     # What a failed status push blocks need not be looked at before it is: a dead receiver piles that up.
     blocking = [each for each in verdicts if each.state == PENDING and each.push.kind == STATUS]
-    if blocking:
-        connection.execute(
-            _postpone,
-            [{"of_call": each.push.call_id, "behind": each.push.seq, "until": each.at} for each in blocking],
-        )
+    _postpone.run_many(
+        connection,
+        [{"of_call": each.push.call_id, "behind": each.push.seq, "until": each.at} for each in blocking],
+    )
 
 
 def in_replay_lane(table: FromClause) -> ColumnElement[bool]:
@@ -187,8 +230,26 @@ def _select_due() -> Select[tuple[object, ...]]:
     )
 
 
-_waiting = _select_waiting()
-_due = _select_due()
+_waiting = Prepared(_select_waiting())
+_due = Prepared(_select_due())
+_due_to_lease = Prepared(_select_due().with_for_update(of=pushes, skip_locked=True))
+_lease = Prepared(
+    update(pushes)
+    .where(pushes.c.id == bindparam("push"))
+    .values(leased_until=bindparam("until"), leased_by=bindparam("cell"))
+)
+_release = Prepared(
+    update(pushes)
+    .where(pushes.c.id == bindparam("push"), pushes.c.leased_by == bindparam("cell"))
+    .values(leased_until=null(), leased_by=null())
+)
+_pending_until = Prepared(
+    select(pushes.c.id, pushes.c.seq, pushes.c.kind, pushes.c.receiver).where(
+        pushes.c.call_id == bindparam("of_call"),
+        pushes.c.seq <= bindparam("last"),
+        pushes.c.state == PENDING,
+    )
+)
 
 _blocker = pushes.alias("blocker")
 _blocked_until = select(func.max(_blocker.c.next_at)).where(
@@ -199,9 +260,13 @@ _blocked_until = select(func.max(_blocker.c.next_at)).where(
     ~in_replay_lane(_blocker),
     _blocker.c.next_at > bindparam("at"),
 )
-_add = insert(pushes).values(next_at=func.coalesce(_blocked_until.scalar_subquery(), bindparam("at")))
+_ROW = ("call_id", "app_id", "kind", "seq", "url", "receiver", "body", "state", "attempts", "created_at")
+_add = Prepared(
+    insert(pushes).values(next_at=func.coalesce(_blocked_until.scalar_subquery(), bindparam("at"))),
+    (*_ROW, "leased_until", "leased_by"),
+)
 
-_save = (
+_save = Prepared(
     update(pushes)
     .where(
         pushes.c.id == bindparam("push"),
@@ -216,8 +281,8 @@ _save = (
             (bindparam("tried", type_=Integer) == 1, bindparam("last_error", type_=Text)),
             else_=func.coalesce(bindparam("last_error", type_=Text), pushes.c.last_error),
         ),
-        leased_until=None,
-        leased_by=None,
+        leased_until=null(),
+        leased_by=null(),
     )
 )
 
@@ -227,7 +292,7 @@ _holds_up = select(_blocker.c.id).where(
     _blocker.c.next_at == bindparam("until"),
     or_(~in_replay_lane(_blocker), in_replay_lane(pushes)),
 )
-_postpone = (
+_postpone = Prepared(
     update(pushes)
     .where(
         pushes.c.call_id == bindparam("of_call"),
@@ -240,7 +305,22 @@ _postpone = (
 )
 
 
-def _row(push: Push, at: int) -> dict[str, object]:
+def _owed_push(number: int, push: Push, at: int) -> OwedPush:
+    return OwedPush(
+        number,
+        push.call_id,
+        push.app_id,
+        push.kind,
+        push.seq,
+        push.url,
+        receiver_of(push.url),
+        push.body,
+        attempts=0,
+        created_at=at,
+    )
+
+
+def _row(push: Push, at: int, lease: Lease | None) -> dict[str, object]:
     return {
         "call_id": push.call_id,
         "app_id": push.app_id,
@@ -252,6 +332,8 @@ def _row(push: Push, at: int) -> dict[str, object]:
         "state": PENDING,
         "attempts": 0,
         "created_at": at,
+        "leased_until": lease and lease.until,
+        "leased_by": lease and lease.cell,
         "at": at,
         "of_call": push.call_id,
         "before": push.seq,

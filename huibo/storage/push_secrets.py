@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, Dialect, Select, bindparam, delete, insert, or_, select, update
 
+from huibo.storage.dialects import one_of
+from huibo.storage.prepared import Prepared
 from huibo.storage.tables import push_secrets
 
 
@@ -21,27 +23,28 @@ class PushSecret:
     expires_at: int | None
 
 
-_living = (
-    select(push_secrets)
-    .where(or_(push_secrets.c.expires_at.is_(None), push_secrets.c.expires_at > bindparam("now")))
-    .order_by(push_secrets.c.id.desc())
-)
-_of_apps = _living.where(push_secrets.c.app_id.in_(bindparam("app_ids", expanding=True)))
+def _select_living(dialect: Dialect) -> Select[tuple[int, str, str, int, int | None]]:
+    living = or_(push_secrets.c.expires_at.is_(None), push_secrets.c.expires_at > bindparam("now"))
+    of_apps = one_of(dialect, push_secrets.c.app_id, "app_ids")
+    return select(push_secrets).where(of_apps, living).order_by(push_secrets.c.id.desc())
+
+
+_living = Prepared(_select_living)
 
 
 def signing(connection: Connection, app_ids: Collection[str], now: int) -> dict[str, tuple[str, ...]]:
     """What signs the pushes of these apps now, the newest first; apps without a secret are not in it."""
     found: dict[str, tuple[str, ...]] = {}
     if app_ids:
-        for row in connection.execute(_of_apps, {"app_ids": list(app_ids), "now": now}):
-            found[row.app_id] = (*found.get(row.app_id, ()), row.secret)
+        for row in _living.all(connection, {"app_ids": list(app_ids), "now": now}):
+            one = PushSecret(*row)
+            found[one.app_id] = (*found.get(one.app_id, ()), one.secret)
     return found
 
 
 def list_secrets(connection: Connection, app_id: str, now: int) -> list[PushSecret]:
     """The secrets of an app that sign, the newest first."""
-    rows = connection.execute(_of_apps, {"app_ids": [app_id], "now": now})
-    return [PushSecret(**row._mapping) for row in rows]
+    return [PushSecret(*row) for row in _living.all(connection, {"app_ids": [app_id], "now": now})]
 
 
 def add_secret(connection: Connection, app_id: str, secret: str, at: int) -> int:

@@ -10,7 +10,7 @@ from sqlalchemy import event, select, text
 from sqlalchemy.exc import IntegrityError
 
 from huibo.model import Push
-from huibo.push.delivery import claim
+from huibo.push.rounds import claim
 from huibo.push.slots import Slots
 from huibo.storage.database import Database
 from huibo.storage.outbox import (
@@ -226,22 +226,18 @@ async def test_looking_costs_the_same_however_much_waits(database: Database) -> 
     """A pile behind a dead receiver must not be gone through: the look-ups use the index alone."""
     if database.engine.dialect.name != "sqlite":
         pytest.skip("reads SQLite's query plan")
-    statements: list[tuple[str, Any]] = []
-
-    @event.listens_for(database.engine, "before_cursor_execute")
-    def keep(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
-        statements.append((statement, values))
-
+    statements: list[str] = []  # as the driver has carried them out, values included
+    trace = lambda connection, *_: connection.set_trace_callback(statements.append)  # noqa: E731
+    event.listen(database.engine, "checkout", trace)
     await look(database)
     await due(database)
-    selects = [each for each in statements if "pushes" in each[0]]
+    event.remove(database.engine, "checkout", trace)
+    selects = [each for each in statements if "pushes" in each]
     assert len(selects) == 2
-    for statement, values in selects:
+    for statement in selects:
 
-        def explain(
-            connection: Any, query: str = f"EXPLAIN QUERY PLAN {statement}", given: Any = values
-        ) -> Any:
-            return [step[3] for step in connection.exec_driver_sql(query, given)]
+        def explain(connection: Any, query: str = f"EXPLAIN QUERY PLAN {statement}") -> Any:
+            return [step[3] for step in connection.exec_driver_sql(query)]
 
         plan = await database.read(explain)
         assert [step for step in plan if "SCAN pushes" in step] == []
@@ -253,22 +249,30 @@ async def test_claiming_takes_turns_between_receivers(database: Database) -> Non
         for name in "abc":
             await add(database, owed(f"{name}{number}", 1, url=f"http://{name}.example/"))
     slots = Slots(total=8, per_receiver=4)
+    held: dict[str, set[int]] = {}
 
     def work(connection: Any) -> Any:
-        return claim(connection, NOW, slots, "http://a.example:80")
+        return claim(connection, NOW, slots, "http://a.example:80", None, held)
 
-    claimed, next_at = await database.read(work)
+    claimed, next_at, short = await database.read(work)
     assert [push.call_id for push in claimed] == ["b0", "c0", "a0"]
     assert next_at is None
-    again, _ = await database.read(work)
-    assert again == [], "what is under way is not claimed again"
+    held |= {push.receiver: {push.id} for push in claimed}
+    assert short == set(held)
+    again, *_ = await database.read(work)
+    assert again == [], "there is no slot left"
+    for name in held:
+        slots.give_back(name, answered=True)
+    more, *_ = await database.read(work)
+    assert {push.id for push in more}.isdisjoint({push.id for push in claimed}), "what is in hand"
+    assert [push.call_id for push in more[:2]] == ["b1", "b2"]
 
 
 async def test_claiming_says_when_to_come_again(database: Database) -> None:
     await add(database, owed("c1", 1), owed("c1", 2), owed("c2", 1), at=NOW + 700)
     await add(database, owed("c3", 1))
     slots = Slots(total=8, per_receiver=4)
-    claimed, next_at = await database.read(lambda connection: claim(connection, NOW, slots, ""))
+    claimed, next_at, _ = await database.read(lambda c: claim(c, NOW, slots, "", None, {}))
     assert ([push.call_id for push in claimed], next_at) == (["c3"], NOW + 700)
 
 
@@ -276,7 +280,7 @@ async def test_a_pile_of_blocked_pushes_does_not_call_for_a_look(database: Datab
     await add(database, *(owed("c1", seq) for seq in range(1, 10)))
     await settle(database, (await due(database))[0], PENDING, NOW + 5000, "HTTP 500")
     slots = Slots(total=8, per_receiver=4)
-    assert await database.read(lambda connection: claim(connection, NOW, slots, "")) == ([], NOW + 5000)
+    assert await database.read(lambda c: claim(c, NOW, slots, "", None, {})) == ([], NOW + 5000, set())
 
 
 async def test_one_push_of_a_call_and_seq(database: Database) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from huibo.model import Push
 from huibo.push.delivery import Deliverer
 from huibo.push.sender import Outcome
 from huibo.storage.database import Database
-from huibo.storage.outbox import OwedPush, add_pushes
+from huibo.storage.outbox import Handed, OwedPush, add_pushes, hand_over
 from huibo.storage.tables import pushes
 
 PATIENCE_S = 20
@@ -61,3 +62,42 @@ async def test_a_claim_that_is_cancelled_leaves_no_lease(
             await running
     await database.write(lambda _: None)  # behind the claim
     assert await rows() == [("delivered", None), ("pending", None)]
+
+
+async def test_what_is_handed_over_keeps_no_lease(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what is delivered, nor what cannot leave yet: whoever looks first may have that."""
+    if not database.shared:
+        pytest.skip("there is one process, and no lease")
+
+    async def send(_self: Any, push: OwedPush, _secrets: Any) -> Outcome:
+        assert push.call_id == "c2"
+        return Outcome(answered=True)
+
+    monkeypatch.setattr("huibo.push.sender.Sender.send", send)
+    clock = Clock()
+    deliverer = Deliverer(database, config.load().push, clock, "a")
+
+    async def rows() -> list[tuple[Any, ...]]:
+        query = select(pushes.c.state, pushes.c.leased_by).order_by(pushes.c.id)
+        return await database.read(lambda connection: [tuple(row) for row in connection.execute(query)])
+
+    async def hand(push: Push) -> Handed:
+        return await database.write(lambda connection: hand_over(connection, [push], "a", clock.now_ms()))
+
+    earlier = replace(owed("c1"), kind="status", seq=0)
+    await database.write(lambda c: add_pushes(c, [earlier], clock.now_ms() + 3_600_000))
+    running = asyncio.create_task(deliverer.run())
+    await asyncio.sleep(0)
+    await database.write(lambda _: None)  # behind the end of the leases of the process before
+    blocked, free = await hand(owed("c1")), await hand(owed("c2"))
+    assert await rows() == [("pending", None), ("pending", "a"), ("pending", "a")]
+    deliverer.hand_over(blocked)
+    deliverer.hand_over(free)
+    async with asyncio.timeout(PATIENCE_S):
+        while await rows() != [("pending", None), ("pending", None), ("delivered", None)]:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event, select
 
 from huibo.model import Push
-from huibo.push.delivery import claim
+from huibo.push.rounds import claim
 from huibo.push.slots import Slots
 from huibo.storage.database import Database
 from huibo.storage.outbox import (
@@ -202,10 +202,9 @@ async def test_a_pile_of_them_leaves_the_way_to_what_is_new(database: Database) 
     await again(database, *((push.call_id, 1) for push in old))
     await add(database, owed("new", 1), at=LATER)
     slots = Slots(total=256, per_receiver=16)
-    answered = OwedPush(0, "", "", "cdr", 0, "", HOOK, b"", 0)
-    slots.take(answered)
-    slots.give_back(answered, answered=True)
-    claimed, _ = await database.read(lambda connection: claim(connection, LATER, slots, ""))
+    slots.take(HOOK)
+    slots.give_back(HOOK, answered=True)
+    claimed, *_ = await database.read(lambda c: claim(c, LATER, slots, "", None, {}))
     lanes = [push.receiver for push in claimed]
     assert [push.call_id for push in claimed if push.receiver == HOOK] == ["new"]
     assert lanes.count(HOOK + REPLAY_LANE) == 4

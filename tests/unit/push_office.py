@@ -9,14 +9,14 @@ from typing import Any
 
 import structlog
 from push_receivers import PATIENCE_S, Receiver
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from huibo.clock import Clock
 from huibo.config import PushSettings
 from huibo.model import Push
 from huibo.push.delivery import Deliverer
 from huibo.storage.database import Database
-from huibo.storage.outbox import add_pushes
+from huibo.storage.outbox import add_pushes, hand_over
 from huibo.storage.tables import pushes
 
 QUICK = PushSettings(
@@ -64,6 +64,12 @@ class Office:
         if wake:
             self.deliverer.wake()
 
+    async def hand(self, *owing: Push) -> None:
+        """As a step does it: the pushes of a call are handed over once they are committed."""
+        at = self.clock.now_ms()
+        handed = await self.database.write(lambda connection: hand_over(connection, owing, "main", at))
+        self.deliverer.hand_over(handed)
+
     async def rows(self, *columns: str) -> list[tuple[Any, ...]]:
         query = select(*(pushes.c[name] for name in columns)).order_by(pushes.c.call_id, pushes.c.seq)
         return await self.database.read(lambda connection: [tuple(row) for row in connection.execute(query)])
@@ -73,6 +79,18 @@ class Office:
         async with asyncio.timeout(PATIENCE_S):
             while not fits([state for (state,) in await self.rows("state")]):
                 await asyncio.sleep(0.01)
+
+    def count(self) -> list[str]:
+        """The statements that SQLite carries out from the next transaction on, but those that frame one."""
+        counted: list[str] = []
+
+        def note(statement: str) -> None:
+            if not statement.startswith(("BEGIN", "COMMIT", "ROLLBACK")):
+                counted.append(statement)
+
+        trace = lambda connection, *_: connection.set_trace_callback(note)  # noqa: E731
+        event.listen(self.database.engine, "checkout", trace)
+        return counted
 
     async def outcome(self) -> tuple[Any, ...]:
         """State, attempts and last error of the only push."""
