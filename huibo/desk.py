@@ -87,10 +87,17 @@ class Desk:
             raise
 
     async def accept(self, request: CallRequest, key: IdempotencyKey | None) -> AcceptedCall:
-        """Admit a request and own its call; nothing is dialled before its `dispatch`."""
+        """Admit a request and own its call; nothing is dialled before its `dispatch`.
+
+        Raises `Refused` in the first place as `authenticate` does: nobody need ask for that before.
+        """
         try:
             with _in_trouble():
                 admitted = await self._admission.accept(request, key)
+        except Refused as refused:
+            if not request.by_operator:
+                await self._abuse.refused(request.remote_ip, refused)
+            raise
         except Unsure as unsure:
             task = asyncio.create_task(self._disown(unsure.admitted, key))
             self._disowning.add(task)
@@ -131,11 +138,13 @@ class Desk:
         return await self._read(work)
 
     async def display_numbers(self, app_id: str) -> list[str]:
-        app = await self._read(lambda connection: find_app(connection, app_id))
-        if app is None or app.settings.display is DisplayMode.MUTUAL:
-            return []
-        pool = await self._read(lambda connection: numbers_of(connection, app_id))
-        return [number.number for number in pool]
+        def work(connection: Connection) -> list[str]:
+            app = find_app(connection, app_id)
+            if app is None or app.settings.display is DisplayMode.MUTUAL:
+                return []
+            return [number.number for number in numbers_of(connection, app_id)]
+
+        return await self._read(work)
 
     async def _read(self, work: Work[T]) -> T:
         with _in_trouble():

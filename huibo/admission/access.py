@@ -17,20 +17,25 @@ Network = IPv4Network | IPv6Network
 _MAPPED = IPv6Network("::ffff:0:0/96")  # RFC 4291, 2.5.5.2: an IPv4 address as a dual-stack socket shows it
 
 
-def known_app(app: App | None, url_id: str, remote_ip: str) -> App:
-    """Who asks, and from where: -401, -402, -403 in this order."""
+def authenticate(
+    app: App | None, address_locked: bool, url_id: str, remote_ip: str, blocked_too: bool = False
+) -> None:
+    """Who asks, and from where: an address that is locked (-423), -401, -402, -403, and an app that the
+    operator has blocked (-423), in this order. `blocked_too`: such an app may ask, too."""
+    if address_locked:
+        raise Refused(Refusal.BLOCKED, "ip locked for a time: too many refused requests")
     if app is None:
         raise Refused(Refusal.APP)
     check_url_id(app, url_id)
     check_address(app, remote_ip)
-    return app
+    if not blocked_too:
+        check_active(app)
 
 
 def app(facts: Facts) -> None:
-    """The request comes from where the app says it does, or from the operator."""
-    if facts.app is not None and facts.request.by_operator:
-        return
-    known_app(facts.app, facts.request.url_id, facts.request.remote_ip)
+    """There is such an app (-401). That who asks may speak for it is settled before anything else is."""
+    if facts.app is None:
+        raise Refused(Refusal.APP)
 
 
 def state(facts: Facts) -> None:

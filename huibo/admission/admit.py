@@ -22,20 +22,19 @@ from huibo.clock import Clock
 from huibo.config import Calls
 from huibo.errors import Refusal, Refused
 from huibo.flow.state import CallState, Plan
-from huibo.model import App, AppSettings, Call, CallRequest, IdempotencyKey, Leg, Trunk
+from huibo.model import AppSettings, Call, CallRequest, IdempotencyKey, Leg, Trunk
 from huibo.ports import Engine
 from huibo.storage.accounts import Account, find_account, hold
 from huibo.storage.blacklist import listed_party
 from huibo.storage.calls import add_call, find_call
-from huibo.storage.catalog import find_app, list_trunks, numbers_of
+from huibo.storage.catalog import lock_trunks
+from huibo.storage.catalog_cache import Catalog, CatalogCache, Customer
 from huibo.storage.database import PATIENCE_S, TROUBLE, Database
 from huibo.storage.idempotency import forget, remember, remembered
-from huibo.storage.locks import Lock, LockKind, find_lock, locked
-from huibo.storage.rates import find_rates
-from huibo.storage.usage import calls_to, legs_on, live_calls, nth_last
+from huibo.storage.locks import Bars, bars_to
+from huibo.storage.usage import legs_on, used
 from huibo.storage.writer import InDoubt
 
-_HOUR_MS = 3600_000
 _ASK_AGAIN_S = 0.2
 
 
@@ -88,7 +87,16 @@ class Examined:
     call: Call | None = None
     plan: Plan | None = None
     refused: Refused | None = None
-    account: Account | None = None  # of an app that pays, as it was before
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a transaction knows of who asks. `at`: UNIX ms."""
+
+    at: int
+    catalog: Catalog
+    customer: Customer
+    bars: Bars
 
 
 class Admission:
@@ -110,6 +118,7 @@ class Admission:
         self._engine = engine
         self._clock = clock
         self._settings = settings
+        self._catalogs = CatalogCache()
         self._choose = random.SystemRandom().choice
 
     async def authenticate(self, app_id: str, url_id: str, remote_ip: str, blocked_too: bool = False) -> None:
@@ -117,21 +126,13 @@ class Admission:
 
         `blocked_too`: an app that may not call may ask this.
         """
-        now = self._clock.now_ms()
-
-        def work(connection: Connection) -> tuple[Lock | None, App | None]:
-            return find_lock(connection, LockKind.ADDRESS, remote_ip, now), find_app(connection, app_id)
-
-        lock, found = await self._database.read(work, PATIENCE_S)
-        if lock is not None:
-            raise Refused(Refusal.BLOCKED, "ip locked for a time: too many refused requests")
-        app = access.known_app(found, url_id, remote_ip)
-        if not blocked_too:
-            access.check_active(app)
+        known = await self._database.read(lambda c: self._know(c, app_id, remote_ip), PATIENCE_S)
+        access.authenticate(known.customer.app, known.bars.address, url_id, remote_ip, blocked_too)
 
     async def accept(self, request: CallRequest, key: IdempotencyKey | None = None) -> Admitted:
         """Admit a request: its call is written, nothing is dialled. Raises `Refused`, nothing is written.
 
+        Who asks is looked at first, as by `authenticate`, unless it is the operator.
         With a key that has been seen before it is the same call once more, or a refusal for another body.
         When the database does not answer in time: one of `TROUBLE`, nothing is written; or `Unsure`.
         """
@@ -179,15 +180,22 @@ class Admission:
 
     async def examine(self, request: CallRequest) -> Examined:
         """What `accept` would do, without doing it."""
-        return await self._database.read(lambda connection: self._examine(connection, request, lock=False))
+
+        def work(connection: Connection) -> Facts:
+            known = self._know(connection, request.app_id, request.remote_ip)
+            return self._gather(connection, request, known, lock=False)[0]
+
+        return self._examine(await self._database.read(work))
 
     def _admit(self, connection: Connection, request: CallRequest, key: IdempotencyKey | None) -> Admitted:
-        now = self._clock.now_ms()
-        if key is not None:
-            find_app(connection, request.app_id, lock=True)  # another process may have the same request
-            if before := _seen(connection, request.app_id, key, now):
-                return before
-        examined = self._examine(connection, request, lock=True)
+        known = self._know(connection, request.app_id, request.remote_ip)
+        app = known.customer.app
+        if not request.by_operator:
+            access.authenticate(app, known.bars.address, request.url_id, request.remote_ip)
+        if key is not None and (before := _seen(connection, request.app_id, key, known.at)):
+            return before
+        facts, account = self._gather(connection, request, known, lock=True)
+        examined = self._examine(facts)
         if examined.refused is not None:
             raise examined.refused
         call, plan = examined.call, examined.plan
@@ -196,13 +204,12 @@ class Admission:
         state = CallState(call.accepted_at, plan)
         add_call(connection, call, state)
         if plan.budget is not None and plan.budget.hold:
-            hold(connection, call.app_id, call.call_id, plan.budget.hold, now, examined.account)
+            hold(connection, call.app_id, call.call_id, plan.budget.hold, facts.now, account)
         if key is not None:
-            remember(connection, request.app_id, key, call.call_id, now)
+            remember(connection, request.app_id, key, call.call_id, facts.now)
         return Admitted(call, state)
 
-    def _examine(self, connection: Connection, request: CallRequest, lock: bool) -> Examined:
-        facts, account = self._gather(connection, request, lock)
+    def _examine(self, facts: Facts) -> Examined:
         rule = ""
         try:
             for check in CHECKS:
@@ -213,23 +220,34 @@ class Admission:
         except Refused as refused:
             refused.rule = rule
             return Examined(facts, refused=refused)
-        return Examined(facts, call, plan, account=account)
+        return Examined(facts, call, plan)
+
+    def _know(self, connection: Connection, app_id: str, remote_ip: str) -> _Known:
+        now = self._clock.now_ms()
+        catalog = self._catalogs.at(connection)
+        return _Known(now, catalog, catalog.customer(app_id), bars_to(connection, app_id, remote_ip, now))
 
     def _gather(
-        self, connection: Connection, request: CallRequest, lock: bool
+        self, connection: Connection, request: CallRequest, known: _Known, lock: bool
     ) -> tuple[Facts, Account | None]:
-        """`lock`: nobody else accepts a call of this app, or on a full trunk, until this one is written."""
-        now = self._clock.now_ms()
-        settings = self._settings
-        app = find_app(connection, request.app_id, lock)
+        """What must be known of the world, and the account of an app that pays.
+
+        `lock`: nobody else takes of the account, or the last channel of a trunk, until this call is written.
+        The app itself is held by the transaction from its beginning.
+        """
+        now, settings = known.at, self._settings
+        app, pool = known.customer.app, known.customer.pool
         own = app.settings if app else AppSettings()
-        trunks = tuple(list_trunks(connection, lock))
-        room = {one.name: one.channels - legs_on(connection, one.name) for one in trunks if one.channels}
+        trunks = known.catalog.trunks()
+        bounded = {one.name: one.channels for one in trunks if one.channels}
+        if bounded and lock:
+            lock_trunks(connection, bounded)
+        room = {name: channels - legs_on(connection, name) for name, channels in bounded.items()}
         last = request.last_call_id and find_call(connection, request.app_id, request.last_call_id)
         parties = {Leg.CALLER: request.caller, Leg.CALLEE: request.callee}
         caller_rate = callee_rate = None
         if own.rate_plan:
-            caller_rate, callee_rate = find_rates(connection, own.rate_plan, *parties.values())
+            caller_rate, callee_rate = known.catalog.rates(own.rate_plan, *parties.values())
         account = find_account(connection, request.app_id, lock) if own.rate_plan else None
         facts = Facts(
             request=request,
@@ -237,16 +255,16 @@ class Admission:
             app=app,
             now=now,
             local=datetime.fromtimestamp(now / 1000, ZoneInfo(own.timezone)),
-            pool=tuple(numbers_of(connection, request.app_id)),
+            pool=pool,
             trunks=trunks,
             engine_ready=self._engine.ready,
             max_talk_s=request.max_talk_s or settings.default_talk_min * 60,
             callee_ring_s=own.callee_ring_s or settings.callee_ring_s,
-            closed=self._closed(connection, trunks, room, now),
+            closed=self._closed(trunks, room, known.bars.trunks),
             room=room,
-            app_locked=find_lock(connection, LockKind.APP, request.app_id, now) is not None,
+            app_locked=known.bars.app,
             listed=listed_party(connection, request.app_id, parties, now),
-            usage=_usage(connection, request, own, now),
+            usage=Usage(*used(connection, request.app_id, request.callee, own, now)),
             avoid=frozenset({last[0].caller_trunk, last[0].callee_trunk}) if last else frozenset(),
             caller_rate=caller_rate,
             callee_rate=callee_rate,
@@ -256,10 +274,10 @@ class Admission:
         return facts, account
 
     def _closed(
-        self, connection: Connection, trunks: Sequence[Trunk], room: dict[str, int], now: int
+        self, trunks: Sequence[Trunk], room: dict[str, int], locked: frozenset[str]
     ) -> dict[str, str]:
         """The trunks that take no call at this moment, and why."""
-        locks = dict.fromkeys(locked(connection, LockKind.TRUNK, now), "locked")
+        locks = dict.fromkeys(locked, "locked")
         full = {name: "full" for name, free in room.items() if free <= 0}
         down = {one.name: "unreachable" for one in trunks if not self._engine.line(one.name).usable}
         return down | full | locks
@@ -316,22 +334,6 @@ class Admission:
             paced=tuple(one.name for one in facts.trunks if one.calls_per_second is not None),
             budget=money.budget(facts),
         )
-
-
-def _usage(connection: Connection, request: CallRequest, own: AppSettings, now: int) -> Usage:
-    """What is compared with a limit; what has none is not counted."""
-    app_id, callee = request.app_id, request.callee
-    per_second, at_once = own.calls_per_second, own.calls_at_once
-    hour = day = 0
-    if own.callee_per_hour or own.callee_per_day:
-        since = now - (24 * _HOUR_MS if own.callee_per_day else _HOUR_MS)
-        hour, day = calls_to(connection, app_id, callee, now - _HOUR_MS, since)
-    return Usage(
-        live=live_calls(connection, app_id) if at_once is not None else 0,
-        nth_last_at=None if per_second is None else nth_last(connection, app_id, per_second),
-        callee_hour=hour,
-        callee_day=day,
-    )
 
 
 def _seen(connection: Connection, app_id: str, key: IdempotencyKey, now: int) -> Admitted | None:

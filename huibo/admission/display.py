@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from huibo.admission.facts import Facts
-from huibo.admission.routing import may_show, serving
+from huibo.admission.routing import serving
 from huibo.errors import Refusal, Refused
-from huibo.model import AppSettings, DisplayMode, DisplayNumber, Leg
+from huibo.model import AppSettings, DisplayMode, Leg
 from huibo.numbers import national
 
 Choose = Callable[[Sequence[str]], str]
@@ -16,16 +16,15 @@ _FIELDS = {Leg.CALLER: "srcDisplayNum", Leg.CALLEE: "dstDisplayNum"}
 
 def display_numbers(facts: Facts) -> None:
     """A number that is to be shown is one of the app's, and there is one (-102)."""
-    pool = {number.number for number in facts.pool}
     for leg, field in _FIELDS.items():
         wanted = asked(facts, leg)
-        if wanted is not None and wanted not in pool:
+        if wanted is not None and wanted not in facts.pool:
             raise Refused(Refusal.DISPLAY_NUMBER, f"{field}: not a number of this appId")
         if wanted is not None or _passed_through(facts, leg):
             continue
         if _settings(facts).display is DisplayMode.FIXED:
             raise Refused(Refusal.DISPLAY_NUMBER, f"{field}: this appId has no fixed number")
-        if not pool:
+        if not facts.pool:
             raise Refused(Refusal.DISPLAY_NUMBER, f"{field}: this appId has no numbers")
 
 
@@ -53,14 +52,14 @@ def _shown(facts: Facts, leg: Leg, choose: Choose) -> str:
         return number
     if _passed_through(facts, leg):
         return national(facts.request.callee if leg is Leg.CALLER else facts.request.caller)
-    return choose([number.number for number in _showable(facts, leg)])
+    return choose(_showable(facts, leg))
 
 
-def _showable(facts: Facts, leg: Leg) -> Sequence[DisplayNumber]:
+def _showable(facts: Facts, leg: Leg) -> Sequence[str]:
     """The numbers of the pool that can be shown on a trunk that takes the leg; all, where there is none."""
-    trunks = serving(facts, leg)
-    fit = [number for number in facts.pool if any(may_show(trunk, number) for trunk in trunks)]
-    return fit or facts.pool
+    trunks = {trunk.name for trunk in serving(facts, leg)}
+    fit = [one.number for one in facts.pool.values() if not one.trunks or not trunks.isdisjoint(one.trunks)]
+    return fit or list(facts.pool)
 
 
 def _passed_through(facts: Facts, leg: Leg) -> bool:

@@ -5,6 +5,7 @@ Plain data. Checks are functions of it, so that none of them does I/O.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -27,8 +28,8 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`pool`: the app's display numbers. `trunks`: all trunks; `closed`: those that take no call now,
-    and why; `room`: the free channels of those that count them.
+    """`pool`: the app's display numbers, by number. `trunks`: all trunks; `closed`: those that take no call
+    now, and why; `room`: the free channels of those that count them.
     `now`: UNIX ms; `local`: the same in the app's time zone. `available`: what the app can spend, 1/1000 fen.
     """
 
@@ -37,14 +38,14 @@ class Facts:
     app: App | None
     now: int
     local: datetime
-    pool: tuple[DisplayNumber, ...]
+    pool: Mapping[str, DisplayNumber]
     trunks: tuple[Trunk, ...]
     engine_ready: bool
     max_talk_s: int
     callee_ring_s: int
     closed: dict[str, str]
     room: dict[str, int]
-    app_locked: bool = False
+    app_locked: bool = False  # by the platform itself
     listed: Leg | None = None  # which party is on the blacklist
     usage: Usage = Usage()
     avoid: frozenset[str] = frozenset()  # the trunks of the last call: others go first

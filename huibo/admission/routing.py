@@ -45,11 +45,11 @@ def route(facts: Facts, leg: Leg, shown: str, taken: str | None = None) -> tuple
     First those that the last call did not take; then by priority, cost, and weighted chance. `taken`: where
     the other leg takes a channel.
     """
-    known = {number.number: number for number in facts.pool}
+    number = facts.pool.get(shown)
     fit = [
         one
         for one in serving(facts, leg)
-        if (shown not in known or may_show(one, known[shown]))
+        if (number is None or may_show(one, number))
         and (one.name != taken or facts.room.get(one.name, 2) > 1)
     ]
     if not fit:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, case, func, insert, select, update
 
 from huibo.storage.dialects import insert as insert_
+from huibo.storage.prepared import Prepared
 from huibo.storage.tables import accounts, cdrs, ledger
 from huibo.storage.tables import calls as call_rows
 
@@ -84,9 +85,11 @@ _moved = case(
     (ledger.c.kind.in_([kind.value for kind in _HOLDING]), 0),
     else_=ledger.c.amount,
 )
-_enter = insert(ledger)
-_find = select(accounts).where(accounts.c.app_id == bindparam("of_app"))
-_set = (
+_enter = Prepared(insert(ledger), [column.name for column in ledger.c if column.name != "id"])
+_account = select(accounts).where(accounts.c.app_id == bindparam("of_app"))
+_find = Prepared(_account)
+_lock = Prepared(_account.with_for_update())
+_set = Prepared(
     update(accounts)
     .where(accounts.c.app_id == bindparam("of_app"))
     .values(balance=bindparam("balance"), held=bindparam("held"))
@@ -95,7 +98,7 @@ _set = (
 
 def find_account(connection: Connection, app_id: str, lock: bool = False) -> Account:
     """The account of an app; an empty one where nothing has moved yet. `lock`: until the transaction ends."""
-    row = connection.execute(_find.with_for_update() if lock else _find, {"of_app": app_id}).first()
+    row = (_lock if lock else _find).first(connection, {"of_app": app_id})
     return Account(*row) if row else Account(app_id)
 
 
@@ -187,17 +190,18 @@ def _move(
             balance += -amount if kind is EntryKind.CHARGE else amount
         entry = {"app_id": app_id, "at": at, "kind": kind.value, "amount": amount, "call_id": call_id}
         entries.append(entry | {"balance": balance, "held": held, "author": author, "reason": reason})
-    connection.execute(_enter, entries)
-    connection.execute(_set, {"of_app": app_id, "balance": balance, "held": held})
+    _enter.run_many(connection, entries)
+    _set.run(connection, {"of_app": app_id, "balance": balance, "held": held})
     return Account(app_id, balance, held)
 
 
 def _locked(connection: Connection, app_id: str) -> Account:
     """The account until the transaction ends, opened where nothing has moved yet."""
-    if (row := connection.execute(_find.with_for_update(), {"of_app": app_id}).first()) is None:
+    if (row := _lock.first(connection, {"of_app": app_id})) is None:
         opened = insert_(connection, accounts).values(app_id=app_id, balance=0, held=0)
         connection.execute(opened.on_conflict_do_nothing())  # another may open it at the same moment
-        row = connection.execute(_find.with_for_update(), {"of_app": app_id}).one()
+        row = _lock.first(connection, {"of_app": app_id})
+        assert row is not None
     return Account(*row)
 
 

@@ -24,7 +24,7 @@ from huibo.storage.tables import metadata
 from huibo.storage.tenure import lock_file
 
 _SQLITE, _POSTGRES = b"SQLite format 3\0", b"PGDMP"
-_OWN_BUSINESS = "secrets"  # made by every start; no reason to call a database used
+_OWN_BUSINESS = {"secrets", "catalog_marks"}  # made by every start; no reason to call a database used
 
 
 def backup(url: str, file: Path) -> None:
@@ -175,7 +175,7 @@ def _schema(connection: Connection) -> str | None:
 def _holds_anything(engine: Engine) -> bool:
     with engine.execution_options(reading=True).connect() as connection:
         there = set(inspect(connection).get_table_names())
-        ours = [table for table in metadata.sorted_tables if table.name in there - {_OWN_BUSINESS}]
+        ours = [table for table in metadata.sorted_tables if table.name in there - _OWN_BUSINESS]
         return any(connection.scalar(select(func.count()).select_from(table)) for table in ours)
 
 

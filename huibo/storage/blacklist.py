@@ -11,7 +11,9 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Dialect,
     RowMapping,
+    Select,
     bindparam,
     cast,
     delete,
@@ -24,6 +26,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from huibo.model import Leg
 from huibo.numbers import beginnings
+from huibo.storage.dialects import one_of
+from huibo.storage.prepared import Prepared
 from huibo.storage.tables import blacklist
 
 
@@ -54,19 +58,25 @@ Key = tuple[str, bool, str, str]  # pattern, exact, app_id, direction: what an e
 _Row = tuple[str, bool, str, str, int | None, str]
 
 _DIRECTION = {Leg.CALLER: Direction.CALLER, Leg.CALLEE: Direction.CALLEE}
-_find = select(blacklist.c.pattern, blacklist.c.exact, blacklist.c.direction).where(
-    blacklist.c.pattern.in_(bindparam("patterns", expanding=True)),
-    blacklist.c.app_id.in_(("", bindparam("of_app"))),
-    or_(blacklist.c.expires_at.is_(None), blacklist.c.expires_at > bindparam("now")),
-)
+
+
+def _entries(dialect: Dialect) -> Select[Any]:
+    return select(blacklist.c.pattern, blacklist.c.exact, blacklist.c.direction).where(
+        one_of(dialect, blacklist.c.pattern, "patterns"),
+        blacklist.c.app_id.in_(("", bindparam("of_app"))),
+        or_(blacklist.c.expires_at.is_(None), blacklist.c.expires_at > bindparam("now")),
+    )
+
+
+_find = Prepared(_entries)
 _KEY = (blacklist.c.pattern, blacklist.c.exact, blacklist.c.app_id, blacklist.c.direction)
 
 
 def listed_party(connection: Connection, app_id: str, parties: Mapping[Leg, str], now: int) -> Leg | None:
     """The first of these parties (E.164) that may not be so in a call of this app; None: all may."""
     beginning = {leg: beginnings(e164)[:-1] for leg, e164 in parties.items()}
-    patterns = sorted({one for some in beginning.values() for one in some})
-    found = connection.execute(_find, {"patterns": patterns, "of_app": app_id, "now": now}).all()
+    patterns = list({one for some in beginning.values() for one in some})
+    found = _find.all(connection, {"patterns": patterns, "of_app": app_id, "now": now})
     for leg, own in beginning.items():
         for pattern, exact, direction in found:
             for_it = direction in (Direction.BOTH.value, _DIRECTION[leg].value)

@@ -7,7 +7,7 @@ it owes, together or not at all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -16,14 +16,23 @@ from sqlalchemy import Connection, RowMapping, Select, bindparam, insert, select
 from huibo.flow.state import CallState
 from huibo.model import Call, CallResult, Cdr, EndReason, Leg, LegRecord, Push
 from huibo.storage.accounts import settle
-from huibo.storage.outbox import add_pushes
+from huibo.storage.outbox import Handed, hand_over
+from huibo.storage.prepared import Prepared
 from huibo.storage.tables import calls, cdrs
 
 _state_json = TypeAdapter(CallState)
 
-_save = (
+_CALL = tuple(field.name for field in fields(Call))
+_LEG = tuple(field.name for field in fields(LegRecord))
+
+_add_call = Prepared(insert(calls), (*_CALL, "state"))
+_add_cdr = Prepared(insert(cdrs), [column.name for column in cdrs.c])
+_of_cell = (calls.c.call_id == bindparam("id"), calls.c.cell == bindparam("of_cell"))
+_stored = Prepared(select(calls.c.state).where(*_of_cell))
+_save = Prepared(update(calls).where(*_of_cell).values(state=bindparam("state")))
+_save_all = Prepared(
     update(calls)
-    .where(calls.c.call_id == bindparam("id"), calls.c.cell == bindparam("of_cell"))
+    .where(*_of_cell)
     .values(
         state=bindparam("state"),
         ended_at=bindparam("ended_at"),
@@ -33,20 +42,15 @@ _save = (
 )
 
 
-_stored = select(calls.c.state).where(
-    calls.c.call_id == bindparam("id"), calls.c.cell == bindparam("of_cell")
-)
-
-
 class NotOurs(Exception):
     """The call has been taken over by another cell: whoever gets this must let go of it."""
 
 
 def add_call(connection: Connection, call: Call, state: CallState) -> None:
     """Write a call that has just been accepted."""
-    row = {column.name: getattr(call, column.name) for column in calls.c if hasattr(call, column.name)}
+    row = {name: getattr(call, name) for name in _CALL}
     row["state"] = _dump(state)
-    connection.execute(insert(calls), row)
+    _add_call.run(connection, row)
 
 
 def save_step(
@@ -57,32 +61,26 @@ def save_step(
     cdr: Cdr | None,
     at: int,
     again: bool = False,
-) -> bool:
+) -> Handed | None:
     """Write the state after a step, the pushes that it owes and, with the last, the CDR and the charge.
 
-    `again`: an earlier try may have been committed without our hearing of it; then there is nothing left to
-    do, which False says. Raises `NotOurs`.
+    Returns the pushes, to be delivered once that is committed. `again`: an earlier try may have been
+    committed without our hearing of it; then there is nothing left to do, which None says. Raises `NotOurs`.
     """
-    dumped = _dump(state)
-    if again and connection.scalar(_stored, {"id": call.call_id, "of_cell": call.cell}) == dumped:
-        return False
-    values = {
-        "id": call.call_id,
-        "of_cell": call.cell,
-        "state": dumped,
-        "ended_at": state.ended_at,
-        "caller_on": state.trunk(Leg.CALLER) or call.caller_trunk,
-        "callee_on": state.trunk(Leg.CALLEE) or call.callee_trunk,
-    }
-    if connection.execute(_save, values).rowcount == 0:
+    step = {"id": call.call_id, "of_cell": call.cell, "state": _dump(state)}
+    if again and _stored.first(connection, step) == (step["state"],):
+        return None
+    beside = _beside(call, state)
+    # the state alone is in no index: half the work for SQLite
+    saved = _save.run(connection, step) if beside is None else _save_all.run(connection, step | beside)
+    if saved == 0:
         raise NotOurs(call.call_id)
     if cdr is not None:
-        connection.execute(insert(cdrs), _cdr_row(call, cdr))
+        _add_cdr.run(connection, _cdr_row(call, cdr))
         budget = state.plan.budget
         if budget is not None:
             settle(connection, call.app_id, call.call_id, budget.hold or 0, cdr.charge, at)
-    add_pushes(connection, owed, at)
-    return True
+    return hand_over(connection, owed, call.cell, at)
 
 
 def unfinished(connection: Connection, cell: str = "main") -> list[tuple[Call, CallState]]:
@@ -163,15 +161,42 @@ def _dump(state: CallState) -> str:
     return _state_json.dump_json(state).decode()
 
 
+def _beside(call: Call, state: CallState) -> dict[str, Any] | None:
+    """What the database is to know of a state without reading it; None: what its row says since it was added.
+
+    A call that is not over and was never refused by a trunk is where it was to begin.
+    """
+    caller_on = state.trunk(Leg.CALLER) or call.caller_trunk
+    callee_on = state.trunk(Leg.CALLEE) or call.callee_trunk
+    moved = (
+        state.caller.tried
+        or state.callee.tried
+        or (caller_on, callee_on) != (call.caller_trunk, call.callee_trunk)
+    )
+    if not (moved or state.over):
+        return None
+    return {"ended_at": state.ended_at, "caller_on": caller_on, "callee_on": callee_on}
+
+
 def call_of(row: RowMapping) -> Call:
-    return Call(**{name: row[name] for name in Call.__dataclass_fields__})
+    return Call(**{name: row[name] for name in _CALL})
 
 
 def _cdr_row(call: Call, cdr: Cdr) -> dict[str, Any]:
-    row = asdict(cdr) | {"app_id": call.app_id, "started_at": cdr.caller.invited_at or call.accepted_at}
-    for leg in ("caller", "callee"):
-        row.update({f"{leg}_{name}": value for name, value in row.pop(leg).items()})
-    return row | {"caller": call.caller}
+    row = {
+        "call_id": cdr.call_id,
+        "app_id": call.app_id,
+        "caller": call.caller,
+        "started_at": cdr.caller.invited_at or call.accepted_at,
+        "ended_at": cdr.ended_at,
+        "result": cdr.result.value,
+        "talk_s": cdr.talk_s,
+        "billed_s": cdr.billed_s,
+        "charge": cdr.charge,
+    }
+    for leg, record in (("caller", cdr.caller), ("callee", cdr.callee)):
+        row.update({f"{leg}_{name}": getattr(record, name) for name in _LEG})
+    return row
 
 
 def _cdr(row: RowMapping, prefix: str = "") -> Cdr:
@@ -188,7 +213,7 @@ def _cdr(row: RowMapping, prefix: str = "") -> Cdr:
 
 
 def _leg_record(row: RowMapping, leg: str) -> LegRecord:
-    values = {name: row[f"{leg}_{name}"] for name in LegRecord.__dataclass_fields__}
+    values = {name: row[f"{leg}_{name}"] for name in _LEG}
     if values["reason"] is not None:
         values["reason"] = EndReason(values["reason"])
     return LegRecord(**values)

@@ -5,6 +5,7 @@ Each function takes a `Connection` inside a transaction. Knows nothing of calls.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -116,16 +117,15 @@ def find_trunk(connection: Connection, name: str) -> Trunk | None:
     return _trunk_of(row) if row else None
 
 
-def list_trunks(connection: Connection, lock: bool = False) -> list[Trunk]:
-    """All trunks, the one to be tried first in front.
+def list_trunks(connection: Connection) -> list[Trunk]:
+    """All trunks, the one to be tried first in front."""
+    return [_trunk_of(row) for row in connection.execute(_all_trunks).mappings()]
 
-    `lock`: where channels are counted, nobody else counts them until the transaction ends.
-    """
-    found = [_trunk_of(row) for row in connection.execute(_all_trunks).mappings()]
-    if lock and any(trunk.channels for trunk in found):
-        counted = select(trunks.c.name).order_by(trunks.c.name).with_for_update()
-        connection.execute(counted.where(trunks.c.name.in_([one.name for one in found if one.channels])))
-    return found
+
+def lock_trunks(connection: Connection, names: Iterable[str]) -> None:
+    """Nobody else counts the channels of these trunks until the transaction ends."""
+    rows = select(trunks.c.name).where(trunks.c.name.in_(names)).order_by(trunks.c.name)
+    connection.execute(rows.with_for_update())
 
 
 def remove_trunk(connection: Connection, name: str) -> bool:

@@ -7,9 +7,7 @@ has somebody waiting says for how long: then he is told in time, and told the tr
 from __future__ import annotations
 
 import asyncio
-import queue
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,9 +19,11 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from huibo.storage.prepared import forget_details
+from huibo.storage.dialects import one_of
+from huibo.storage.prepared import Prepared, forget_details, run_plain
+from huibo.storage.readers import Readers
 from huibo.storage.tables import apps
-from huibo.storage.writer import InDoubt, Job, Stage, Writer, hand_back
+from huibo.storage.writer import InDoubt, Job, Stage, Writer
 
 log = structlog.get_logger()
 
@@ -61,10 +61,7 @@ class Database:
         self._reader = reader_of(self.engine)
         self._closed = False
         self._writer = Writer(self.engine, _lock_apps if self.shared else None)
-        self._reads: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._readers: list[threading.Thread] = []
-        self._reading = 0
-        self._count = threading.Lock()
+        self._readers = Readers(_READERS)
 
     @property
     def shared(self) -> bool:
@@ -79,20 +76,9 @@ class Database:
         may run several times, of which one is kept. `of`: the app whose account or limits it decides upon;
         without it two processes may wait for each other.
         """
-        if self._closed:
-            raise RuntimeError("the database is closed")
-        loop = asyncio.get_running_loop()
-        job = Job(work, loop, loop.create_future(), of=of)
+        job = self._job(work, of)
         self._writer.put(job)
-        if await _patiently(job, patience_s):
-            stage = self._writer.withdraw(job)
-            if stage is Stage.COMMITTING:
-                raise InDoubt(f"the database did not say within {patience_s:g} s whether it was kept")
-            if stage is Stage.WITHDRAWN:
-                raise GaveUp(f"the database did not answer within {patience_s:g} s")
-            if job.error is not None:
-                raise job.error
-        result: T = job.result
+        result: T = await _outcome(job, patience_s, self._writer.withdraw)
         return result
 
     async def read(self, work: Work[T], patience_s: float | None = None) -> T:
@@ -104,20 +90,9 @@ class Database:
 
     async def aside(self, function: Callable[[], T], patience_s: float | None = None) -> T:
         """Run what may hang with the database on a thread that the end of the process does not wait for."""
-        if self._closed:
-            raise RuntimeError("the database is closed")
-        loop = asyncio.get_running_loop()
-        job = Job(lambda _: function(), loop, loop.create_future())
-        with self._count:
-            self._reading += 1
-            if len(self._readers) < min(self._reading, _READERS):
-                thread = threading.Thread(target=self._read_loop, name="huibo-reader", daemon=True)
-                self._readers.append(thread)
-                thread.start()
-        self._reads.put(job)
-        if await _patiently(job, patience_s):
-            raise GaveUp(f"the database did not answer within {patience_s:g} s")
-        result: T = job.result
+        job = self._job(lambda _: function())
+        self._readers.put(job)
+        result: T = await _outcome(job, patience_s, lambda _: Stage.WITHDRAWN)
         return result
 
     def read_now(self, work: Work[T]) -> T:
@@ -133,35 +108,40 @@ class Database:
     async def close(self) -> None:
         """Waits for the writes under way, but not for long on a database that does not answer."""
         self._closed = True
-        for _ in self._readers:
-            self._reads.put(None)
+        self._readers.end()
         if await asyncio.to_thread(self._writer.end, _CLOSE_S):
             self.engine.dispose()
         else:
             log.error("database does not answer: what it was to write last is not kept")
 
-    def _read_loop(self) -> None:
-        while (job := self._reads.get()) is not None:
-            if not job.future.done():  # else nobody waits any more
-                try:
-                    job.result = job.work(None)  # type: ignore[arg-type]
-                except BaseException as error:  # the thread outlives whatever a unit does
-                    job.error = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
-                hand_back([job])
-            with self._count:
-                self._reading -= 1
+    def _job(self, work: Work[Any], of: str | None = None) -> Job:
+        if self._closed:
+            raise RuntimeError("the database is closed")
+        loop = asyncio.get_running_loop()
+        return Job(work, loop, loop.create_future(), of=of)
 
 
-async def _patiently(job: Job, patience_s: float | None) -> bool:
-    """Wait for a job. Raises what it raises; True: it took too long."""
+async def _outcome(job: Job, patience_s: float | None, withdraw: Callable[[Job], Stage]) -> Any:
+    """What comes of a job. After `patience_s` raises what can be said of it then."""
+    if patience_s is None:
+        return await job.future
+    timer = job.loop.call_later(patience_s, _give_up, job, patience_s, withdraw)
     try:
-        async with asyncio.timeout(patience_s) as patience:
-            await job.future
-    except TimeoutError:
-        if not patience.expired():
-            raise
-        return True
-    return False
+        return await job.future
+    finally:
+        timer.cancel()
+
+
+def _give_up(job: Job, patience_s: float, withdraw: Callable[[Job], Stage]) -> None:
+    stage = withdraw(job)
+    if job.future.done():
+        return
+    if stage is Stage.COMMITTING:
+        doubt = InDoubt(f"the database did not say within {patience_s:g} s whether it was kept")
+        job.future.set_exception(doubt)
+    elif stage is Stage.WITHDRAWN:
+        job.future.set_exception(GaveUp(f"the database did not answer within {patience_s:g} s"))
+    # else it is over, and this loop is about to hear of it
 
 
 def open_engine(url: str) -> Engine:
@@ -169,7 +149,8 @@ def open_engine(url: str) -> Engine:
     parsed = make_url(url)
     server = parsed.get_backend_name() != "sqlite"
     kept = server or parsed.database not in (None, "", ":memory:")
-    sizes = {"pool_size": _READERS + 2} if kept else {}  # beyond it each use opens and closes one
+    # beyond the size each use opens and closes one; the one that was used last knows most statements
+    sizes = {"pool_size": _READERS + 2, "pool_use_lifo": True} if kept else {}
     engine = create_engine(
         parsed,
         hide_parameters=True,  # errors are logged; numbers and passwords are not
@@ -207,9 +188,18 @@ def sqlite_file(url: str) -> Path | None:
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
 
+_hold_apps = Prepared(
+    lambda dialect: (
+        select(apps.c.app_id)
+        .where(one_of(dialect, apps.c.app_id, "app_ids"))
+        .order_by(apps.c.app_id)
+        .with_for_update()
+    )
+)
+
+
 def _lock_apps(connection: Connection, app_ids: Sequence[str]) -> None:
-    rows = select(apps.c.app_id).where(apps.c.app_id.in_(app_ids)).order_by(apps.c.app_id)
-    connection.execute(rows.with_for_update())
+    _hold_apps.all(connection, {"app_ids": app_ids})
 
 
 def _make_private(file: Path | None) -> None:
@@ -255,4 +245,4 @@ def _forget_details(context: ExceptionContext) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     """Writers queue up at once rather than fail half-way; readers hinder nobody (WAL)."""
     reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    run_plain(connection, "BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, tuple_
+from sqlalchemy import Connection, Row, and_, bindparam, delete, or_, select, tuple_
 
 from huibo.storage.dialects import put
+from huibo.storage.prepared import Prepared
 from huibo.storage.tables import locks
 
 
@@ -34,11 +35,27 @@ class Lock:
     until: int
 
 
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Whether the address and the app are locked, and which trunks are."""
+
+    address: bool = False
+    app: bool = False
+    trunks: frozenset[str] = frozenset()
+
+
 _find = select(locks).where(
     locks.c.kind == bindparam("of_kind"), locks.c.subject == bindparam("of"), locks.c.until > bindparam("now")
 )
-_locked = select(locks.c.subject).where(
-    locks.c.kind == bindparam("of_kind"), locks.c.until > bindparam("now")
+_barring = Prepared(
+    select(locks.c.kind, locks.c.subject).where(
+        locks.c.until > bindparam("now"),
+        or_(
+            locks.c.kind == LockKind.TRUNK.value,
+            and_(locks.c.kind == LockKind.APP.value, locks.c.subject == bindparam("of_app")),
+            and_(locks.c.kind == LockKind.ADDRESS.value, locks.c.subject == bindparam("of_address")),
+        ),
+    )
 )
 
 
@@ -48,9 +65,12 @@ def find_lock(connection: Connection, kind: LockKind, subject: str, now: int) ->
     return _lock(row) if row else None
 
 
-def locked(connection: Connection, kind: LockKind, now: int) -> frozenset[str]:
-    """All subjects of a kind that are locked."""
-    return frozenset(connection.scalars(_locked, {"of_kind": kind.value, "now": now}))
+def bars_to(connection: Connection, app_id: str, address: str, now: int) -> Bars:
+    """What is locked that a call of this app, asked for from this address, needs."""
+    found = _barring.all(connection, {"of_app": app_id, "of_address": address, "now": now})
+    trunks = frozenset(subject for kind, subject in found if kind == LockKind.TRUNK.value)
+    kinds = {kind for kind, _ in found}
+    return Bars(LockKind.ADDRESS.value in kinds, LockKind.APP.value in kinds, trunks)
 
 
 def put_lock(connection: Connection, lock: Lock) -> None:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter, methodcaller
 from typing import Any
 
 from sqlalchemy import Connection, Dialect
+from sqlalchemy.engine.interfaces import DBAPIModule
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.expression import Executable, SelectBase, UpdateBase
 from sqlalchemy.sql.type_api import TypeEngine
 
 Convert = Callable[[Any], Any]
+
+_count, _first, _all = attrgetter("rowcount"), methodcaller("fetchone"), methodcaller("fetchall")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +64,26 @@ class Prepared:
     def run(self, connection: Connection, values: Mapping[str, Any]) -> int:
         """Carry it out. Returns how many rows it was about."""
         compiled = self._for(connection)
-        cursor = _execute(connection, compiled.sql, compiled.values(values))
-        try:
-            return int(cursor.rowcount)
-        finally:
-            cursor.close()
+        return int(_execute(connection, compiled.sql, compiled.values(values), _count))
 
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Carry it out for each of the rows."""
-        if rows:
+        if len(rows) == 1:  # PostgreSQL's driver makes much more of a list
+            self.run(connection, rows[0])
+        elif rows:
             compiled = self._for(connection)
-            _execute(connection, compiled.sql, [compiled.values(row) for row in rows], many=True).close()
+            _execute(connection, compiled.sql, [compiled.values(row) for row in rows], _count, many=True)
 
     def first(self, connection: Connection, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """The first row of what it finds."""
         compiled = self._for(connection)
-        cursor = _execute(connection, compiled.sql, compiled.values(values))
-        try:
-            row = cursor.fetchone()
-        finally:
-            cursor.close()
+        row = _execute(connection, compiled.sql, compiled.values(values), _first)
         return None if row is None else compiled.row(row)
 
     def all(self, connection: Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """All rows that it finds."""
         compiled = self._for(connection)
-        cursor = _execute(connection, compiled.sql, compiled.values(values))
-        try:
-            rows = cursor.fetchall()
-        finally:
-            cursor.close()
+        rows = _execute(connection, compiled.sql, compiled.values(values), _all)
         return [compiled.row(row) for row in rows]
 
     def _for(self, connection: Connection) -> _Compiled:
@@ -125,30 +119,43 @@ def _dialect_type(of: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
     return of.dialect_impl(dialect)
 
 
-def _execute(connection: Connection, sql: str, values: Any, many: bool = False) -> Any:
+def run_plain(connection: Connection, sql: str) -> None:
+    """Carry out what has neither values nor a result, in the driver's own words. Begins no transaction."""
+    _carry_out(connection, sql, (), _count)
+
+
+def _execute(
+    connection: Connection, sql: str, values: Any, give: Callable[[Any], Any], many: bool = False
+) -> Any:
     if not connection.in_transaction():
         connection.begin()  # as Connection.execute does
-    driver = connection.connection
-    cursor = driver.cursor()
+    return _carry_out(connection, sql, values, give, many)
+
+
+def _carry_out(
+    connection: Connection, sql: str, values: Any, give: Callable[[Any], Any], many: bool = False
+) -> Any:
+    """`give`: what is wanted of the cursor. SQLite looks for rows, and may fail, as they are taken."""
     try:
-        if many:
-            cursor.executemany(sql, values)
-        else:
-            cursor.execute(sql, values)
-    except Exception as error:
-        cursor.close()
+        cursor = connection.connection.cursor()
+        try:
+            if many:
+                cursor.executemany(sql, values)
+            else:
+                cursor.execute(sql, values)
+            return give(cursor)
+        finally:
+            cursor.close()
+    except connection.dialect.loaded_dbapi.Error as error:
         raise _as_sqlalchemy(connection, sql, error) from error
-    return cursor
 
 
-def _as_sqlalchemy(connection: Connection, sql: str, error: Exception) -> BaseException:
+def _as_sqlalchemy(connection: Connection, sql: str, error: DBAPIModule.Error) -> BaseException:
     """The error as SQLAlchemy would raise it; a connection that is gone does not go back into the pool."""
     dialect = connection.dialect
-    kind = dialect.loaded_dbapi.Error
-    if not isinstance(error, kind):
-        return error
     gone = dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
     forget_details(error)
+    kind = dialect.loaded_dbapi.Error
     raised = DBAPIError.instance(
         sql, None, error, kind, hide_parameters=True, connection_invalidated=gone, dialect=dialect
     )

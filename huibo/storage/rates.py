@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from sqlalchemy import Connection, bindparam, delete, select
@@ -19,12 +20,16 @@ _find = select(*_COLUMNS).where(
 
 def find_rates(connection: Connection, plan: str, *e164: str) -> list[Rate | None]:
     """For each number the rate of the longest prefix that it begins with; None: the plan has none for it."""
-    beginning = [beginnings(one) for one in e164]
-    prefixes = sorted({one for some in beginning for one in some})
+    prefixes = sorted({beginning for one in e164 for beginning in beginnings(one)})
     found = {
         row.prefix: Rate(*row) for row in connection.execute(_find, {"plan": plan, "prefixes": prefixes})
     }
-    return [next((found[one] for one in some if one in found), None) for some in beginning]
+    return [longest_prefix(found, one) for one in e164]
+
+
+def longest_prefix(rates: Mapping[str, Rate], e164: str) -> Rate | None:
+    """Of a plan's rates by prefix the one that counts for a number."""
+    return next((rates[one] for one in beginnings(e164) if one in rates), None)
 
 
 def put_rate(connection: Connection, plan: str, rate: Rate, note: str, at: int) -> None:

@@ -80,6 +80,15 @@ trunks = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
+catalog_marks = Table(
+    "catalog_marks",  # one row; triggers renew a mark with every change of its tables
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("apps", String(36), nullable=False),  # apps, numbers, and which app may show which
+    Column("trunks", String(36), nullable=False),
+    Column("rates", String(36), nullable=False),
+)
+
 
 def _live_index(name: str, column: str) -> Index:
     """An index over the calls that have no end yet: it stays small."""

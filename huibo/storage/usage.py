@@ -2,51 +2,107 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, func, select
+from functools import cache
+from typing import NamedTuple
 
+from sqlalchemy import Connection, ScalarSelect, bindparam, func, literal, null, select
+
+from huibo.model import AppSettings
+from huibo.storage.prepared import Prepared
 from huibo.storage.tables import calls
 
-_live = select(func.count()).where(calls.c.app_id == bindparam("of_app"), calls.c.ended_at.is_(None))
-_nth = (
+_HOUR_MS = 3600_000
+
+_live: ScalarSelect[int] = (
+    select(func.count())
+    .where(calls.c.app_id == bindparam("of_app"), calls.c.ended_at.is_(None))
+    .scalar_subquery()
+)
+_nth_last: ScalarSelect[int] = (
     select(calls.c.accepted_at)
     .where(calls.c.app_id == bindparam("of_app"))
     .order_by(calls.c.accepted_at.desc())
     .limit(1)
     .offset(bindparam("before"))
+    .scalar_subquery()
 )
-_to_callee = select(func.count().filter(calls.c.accepted_at > bindparam("recently")), func.count()).where(
-    calls.c.callee == bindparam("to"),
-    calls.c.accepted_at > bindparam("since"),
-    calls.c.app_id == bindparam("of_app"),
+_in_hour = func.count().filter(calls.c.accepted_at > bindparam("hour_ago"))
+_to_callee = (
+    select(_in_hour.label("in_hour"), func.count().label("in_all"))
+    .where(
+        calls.c.callee == bindparam("to"),
+        calls.c.accepted_at > bindparam("since"),
+        calls.c.app_id == bindparam("of_app"),
+    )
+    .subquery()
 )
-_caller_legs = select(func.count()).where(calls.c.caller_trunk == bindparam("on"), calls.c.ended_at.is_(None))
-_callee_legs = select(func.count()).where(calls.c.callee_trunk == bindparam("on"), calls.c.ended_at.is_(None))
+_on_trunk = Prepared(
+    select(
+        select(func.count())
+        .where(calls.c.caller_trunk == bindparam("on"), calls.c.ended_at.is_(None))
+        .scalar_subquery()
+        + select(func.count())
+        .where(calls.c.callee_trunk == bindparam("on"), calls.c.ended_at.is_(None))
+        .scalar_subquery()
+    )
+)
+
+
+class Used(NamedTuple):
+    """How much of its limits an app has used; a count is 0 where there is no limit to compare it with.
+
+    `nth_last_at`: when the last call but (limit - 1) was accepted, UNIX ms.
+    """
+
+    live: int = 0
+    nth_last_at: int | None = None
+    callee_hour: int = 0
+    callee_day: int = 0
+
+
+def used(connection: Connection, app_id: str, callee: str, limits: AppSettings, now: int) -> Used:
+    """What an app has used of these limits (UNIX ms `now`); what has none is not counted."""
+    at_once, per_second = limits.calls_at_once is not None, limits.calls_per_second
+    to_callee = limits.callee_per_hour is not None or limits.callee_per_day is not None
+    if not (at_once or per_second or to_callee):
+        return Used()
+    hour_ago = now - _HOUR_MS
+    given = {
+        "of_app": app_id,
+        "before": (per_second or 1) - 1,
+        "to": callee,
+        "hour_ago": hour_ago,
+        "since": hour_ago if limits.callee_per_day is None else now - 24 * _HOUR_MS,
+    }
+    found = _counting(at_once, per_second is not None, to_callee).first(connection, given)
+    assert found is not None
+    return Used._make(found)
+
+
+@cache
+def _counting(live: bool, nth_last: bool, to_callee: bool) -> Prepared:
+    """Nothing is looked at but what is asked for."""
+    found = select(
+        _live if live else literal(0),
+        _nth_last if nth_last else null(),
+        *((_to_callee.c.in_hour, _to_callee.c.in_all) if to_callee else (literal(0), literal(0))),
+    )
+    return Prepared(found)
+
+
+def legs_on(connection: Connection, trunk: str) -> int:
+    """How many legs are on a trunk or will be tried there first: a call takes both its channels at once."""
+    found = _on_trunk.first(connection, {"on": trunk})
+    assert found is not None
+    return int(found[0])
 
 
 def live_calls(connection: Connection, app_id: str) -> int:
     """How many calls of an app have no end yet."""
-    return connection.scalars(_live, {"of_app": app_id}).one()
-
-
-def nth_last(connection: Connection, app_id: str, n: int) -> int | None:
-    """When the n-th last call of an app was accepted (UNIX ms); None: it has fewer."""
-    return connection.scalar(_nth, {"of_app": app_id, "before": n - 1})
-
-
-def calls_to(connection: Connection, app_id: str, callee: str, recently: int, since: int) -> tuple[int, int]:
-    """How many calls of an app to a callee were accepted after each of two moments (UNIX ms), later first."""
-    given = {"of_app": app_id, "to": callee, "recently": recently, "since": since}
-    recent, all_of_them = connection.execute(_to_callee, given).one()
-    return recent, all_of_them
+    return connection.scalars(select(_live), {"of_app": app_id}).one()
 
 
 def calls_of(connection: Connection, cell: str) -> int:
     """The calls that a cell carries."""
     query = select(func.count()).where(calls.c.cell == cell, calls.c.ended_at.is_(None))
     return int(connection.scalar(query) or 0)
-
-
-def legs_on(connection: Connection, trunk: str) -> int:
-    """How many legs are on a trunk or will be tried there first: a call takes both its channels at once."""
-    used = {"on": trunk}
-    return connection.scalars(_caller_legs, used).one() + connection.scalars(_callee_legs, used).one()

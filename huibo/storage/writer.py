@@ -1,7 +1,8 @@
 """The one thread that writes: takes all that wait into one transaction.
 
 Nearly always none of them fails. When one does, all are run again, each behind a savepoint of its own: then
-the one that fails takes no other with it.
+the one that fails takes no other with it. The connection is kept: SQLite forgets all pages that it has read
+when another one has written.
 Whoever has given up waiting is told the truth: a unit that was withdrawn is not kept, and of one whose commit
 was not heard of nothing is claimed. Knows nothing of what the units do.
 """
@@ -70,6 +71,7 @@ class Writer:
         """`lock`: takes hold of apps, in an order that is everybody's, before anything is done about them."""
         self._engine = engine
         self._lock = lock
+        self._connection: Connection | None = None
         self._hurried = False  # the next transaction waits for no lock
         self._stages = threading.Lock()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -99,7 +101,7 @@ class Writer:
         while not last:
             first = self._jobs.get()
             if first is None:
-                return
+                break
             batch = [first]
             while len(batch) < _BATCH and not self._jobs.empty():
                 job = self._jobs.get()
@@ -112,13 +114,23 @@ class Writer:
                 again = self._commit(batch, run)
                 hand_back([job for job in batch if job not in again])
                 run, batch = _run_apart, again
+        self._let_go()
 
     def _commit(self, batch: Sequence[Job], run: Callable[[Job, Connection], None]) -> list[Job]:
         """One transaction. Returns the jobs that are to be run once more, in another one."""
-        again: list[Job] = []
+        again = self._try(batch, run)
+        with self._stages:
+            for job in batch:
+                if job not in again and job.stage is not Stage.WITHDRAWN:
+                    job.stage = Stage.OVER
+        return again
+
+    def _try(self, batch: Sequence[Job], run: Callable[[Job, Connection], None]) -> list[Job]:
+        """`_commit`, but that it leaves the jobs in the stage that they have come to."""
         hurried, self._hurried = self._hurried, False
         try:
-            with self._engine.begin() as connection:
+            connection = self._connected()
+            with connection.begin():
                 if hurried:
                     _wait_no_more(connection)
                 if self._lock is not None and (apps := {job.of for job in batch if job.of is not None}):
@@ -127,21 +139,42 @@ class Writer:
                     if self._take(job):
                         run(job, connection)
                 self._pass_the_last_turn(batch)
-            again = self._collided(batch)
+            return self._collided(batch)
         except _Withdrawn:
-            again = self._begin_again(batch)
+            return self._begin_again(batch)
         except _OneFailed:
-            again = self._begin_again(batch) if len(batch) > 1 else self._collided(batch)
+            if len(batch) > 1 or connection.invalidated:
+                return self._begin_again(batch)
+            return self._collided(batch)
         except Exception as error:  # the commit itself, or the connection: nobody's work was kept
-            for job in batch:
-                if job.stage is Stage.COMMITTING and job.ran and _says_nothing(error):
+            self._let_go()
+            committing = [job for job in batch if job.stage is Stage.COMMITTING]
+            if run is _run and _is_lost(error) and not committing:
+                return self._begin_again(batch)
+            for job in committing:
+                if job.ran and _says_nothing(error):
                     job.error = InDoubt(str(error).partition("\n")[0])
-                job.error = job.error or error
-        with self._stages:
             for job in batch:
-                if job not in again and job.stage is not Stage.WITHDRAWN:
-                    job.stage = Stage.OVER
-        return again
+                job.error = job.error or error
+            return []
+
+    def _connected(self) -> Connection:
+        """On the connection of the last transaction, unless it was lost.
+
+        It may have been lost since: that is noticed when it is used, and then all is run again on another.
+        """
+        if self._connection is not None and self._connection.invalidated:
+            self._let_go()
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        return self._connection
+
+    def _let_go(self) -> None:
+        """Of the connection, in whatever state it is: the pool sees to that."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):  # of one that is lost
+                connection.close()
 
     def _take(self, job: Job) -> bool:
         with self._stages:
@@ -183,7 +216,7 @@ def _run(job: Job, connection: Connection) -> None:
     try:
         job.result = job.work(connection)
     except BaseException as error:  # the writer outlives whatever a unit does
-        job.error = _given_back(error)
+        job.error = given_back(error)
         raise _OneFailed from None
     job.ran = True
 
@@ -194,7 +227,7 @@ def _run_apart(job: Job, connection: Connection) -> None:
     try:
         job.result = job.work(connection)
     except BaseException as error:
-        job.error = _given_back(error)
+        job.error = given_back(error)
         try:
             savepoint.rollback()
         except DBAPIError:
@@ -212,8 +245,9 @@ def _wait_no_more(connection: Connection) -> None:
     connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
 
 
-def _given_back(error: BaseException) -> BaseException:
-    return RuntimeError("StopIteration") if isinstance(error, StopIteration) else error  # futures take none
+def given_back(error: BaseException) -> BaseException:
+    """What a future can be told of an error."""
+    return RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
 
 
 def sqlstate(error: BaseException | None) -> str | None:
@@ -222,8 +256,15 @@ def sqlstate(error: BaseException | None) -> str | None:
     return str(code) if code else None
 
 
+def _is_lost(error: BaseException) -> bool:
+    """Whether an error says that there is no connection any more."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
 def _is_collision(job: Job) -> bool:
-    return not job.collided and sqlstate(job.error) in (_DEADLOCK, _NOT_SERIALIZABLE)
+    if job.error is None or job.collided:
+        return False
+    return sqlstate(job.error) in (_DEADLOCK, _NOT_SERIALIZABLE)
 
 
 def _says_nothing(error: Exception) -> bool:

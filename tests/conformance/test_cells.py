@@ -29,6 +29,7 @@ from huibo.storage.notices import Listener
 from huibo.storage.outbox import (
     DELIVERED,
     PENDING,
+    Handed,
     Lease,
     Verdict,
     add_pushes,
@@ -123,7 +124,7 @@ async def test_a_step_whose_commit_was_not_heard_of_is_stored_once(database: Dat
     dialled, _ = step(call.call_id, state, Start(ACCEPTED))
     told = Push(call.call_id, "app", "status", 1, "http://192.0.2.9/s", b"{}")
 
-    def store(again: bool) -> Callable[[Connection], bool]:
+    def store(again: bool) -> Callable[[Connection], Handed | None]:
         return lambda connection: save_step(connection, call, dialled, [told], None, ACCEPTED, again)
 
     assert await database.write(store(again=True))  # the first try had failed after all

@@ -163,27 +163,22 @@ async def test_a_full_disk_is_told_to_all_whose_work_is_lost(database: Database)
     """SQLite gives up the whole transaction in the middle of a batch, and goes on outside of one."""
     if database.engine.dialect.name != "sqlite":
         pytest.skip("a disk of its own is needed to fill it")
-    pages: list[str] = []
 
-    def limit(connection: Any, _record: object) -> None:
-        cursor = connection.cursor()
-        (used,) = cursor.execute("PRAGMA page_count").fetchone()
-        cursor.execute(f"PRAGMA max_page_count = {pages[0] if pages else used + 20}")
-        cursor.close()
+    def limit(connection: Connection) -> None:
+        used = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {used + 20}")
 
     def fill(connection: Connection) -> None:
         add("x" * 1_000_000)(connection)
 
-    database.engine.dispose()  # connections are made anew, with a limit
-    event.listen(database.engine, "connect", limit)
+    await database.write(limit)
     results = await batch(database, add("before"), fill, add("after"))
     kept = await database.read(names)
     told = {result for result in results if isinstance(result, str)}
     assert told == kept
     assert isinstance(results[1], OperationalError)
     assert "full" in str(results[1])
-    pages.append("1000000")
-    database.engine.dispose()
+    database.engine.dispose()  # the one with the limit is closed: it has been given back
     await database.write(fill)
     assert len(await database.read(names)) == len(kept) + 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from huibo.storage.database import Database
-from huibo.storage.locks import Lock, LockKind, find_lock, lift, list_locks, locked, put_lock
+from huibo.storage.locks import Bars, Lock, LockKind, bars_to, find_lock, lift, list_locks, put_lock
 
 ADDRESS = Lock(LockKind.ADDRESS, "2001:db8::1", "guessed", 1000, 2000)
 
@@ -36,14 +36,34 @@ async def test_a_lock_is_lifted(database: Database) -> None:
     await put(
         database, ADDRESS, Lock(LockKind.TRUNK, "a", "", 1, 5000), Lock(LockKind.TRUNK, "b", "", 1, 1200)
     )
-    assert await database.read(lambda c: locked(c, LockKind.TRUNK, 1100)) == {"a", "b"}
-    assert await database.read(lambda c: locked(c, LockKind.TRUNK, 1200)) == {"a"}
     assert await database.write(lambda c: lift(c, LockKind.TRUNK, "a"))
     assert not await database.write(lambda c: lift(c, LockKind.TRUNK, "a"))
     assert await database.read(lambda c: list_locks(c, 1100)) == [
         ADDRESS,
         Lock(LockKind.TRUNK, "b", "", 1, 1200),
     ]
+
+
+async def test_a_call_is_told_what_bars_it_and_nothing_else(database: Database) -> None:
+    async def bars(now: int, app_id: str = "shop", address: str = "192.0.2.7") -> Bars:
+        return await database.read(lambda c: bars_to(c, app_id, address, now))
+
+    assert await bars(5) == Bars()
+    await put(
+        database,
+        Lock(LockKind.APP, "shop", "", 1, 100),
+        Lock(LockKind.ADDRESS, "192.0.2.7", "", 1, 200),
+        Lock(LockKind.TRUNK, "a", "", 1, 300),
+        Lock(LockKind.TRUNK, "b", "", 1, 400),
+    )
+    both = frozenset({"a", "b"})
+    assert await bars(99) == Bars(address=True, app=True, trunks=both)
+    assert await bars(100) == Bars(address=True, trunks=both)
+    assert await bars(200) == Bars(trunks=both)
+    assert await bars(300) == Bars(trunks=frozenset({"b"}))
+    assert await bars(400) == Bars()
+    assert await bars(99, app_id="192.0.2.7", address="shop") == Bars(trunks=both)
+    assert await bars(99, app_id="a") == Bars(address=True, trunks=both)
 
 
 async def test_they_are_listed_in_pages(database: Database) -> None:

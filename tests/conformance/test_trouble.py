@@ -111,14 +111,70 @@ async def test_of_a_commit_whose_connection_is_lost_nothing_is_claimed(database:
         nonlocal commits
         commits += 1
         if commits == 2:  # the first is that of the unit which holds the others back
-            pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
-            end = text("SELECT pg_terminate_backend(:pid, 5000)")
-            database.read_now(lambda reading: reading.execute(end, {"pid": pid}))
+            _cut(database, connection)
 
     event.listen(database.engine, "commit", cut)
     results = await batch(database, add("perhaps"), _fail)
     assert [type(result) for result in results] == [InDoubt, LookupError]
     assert await database.write(add("after")) == "after"  # and nobody has to see to it that it goes on
+
+
+def _cut(database: Database, connection: Connection) -> None:
+    """End a connection at the server."""
+    pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+    end = text("SELECT pg_terminate_backend(:pid, 5000)")
+    database.read_now(lambda reading: reading.execute(end, {"pid": pid}))
+
+
+@pytest.mark.parametrize("of", [None, "app"])
+@pytest.mark.parametrize("units", [1, 3])
+async def test_a_connection_that_is_lost_before_a_commit_costs_nobody_an_error(
+    database: Database, of: str | None, units: int
+) -> None:
+    """While nobody uses it, and under way: nothing has been promised, so all is done again on another."""
+    if not database.shared:
+        pytest.skip("there is no connection to be lost")
+
+    def end(connection: Connection) -> None:
+        _cut(database, connection)
+
+    runs = 0
+
+    def cut_once(connection: Connection) -> str:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            add("cut")(connection)
+            end(connection)
+        return add("cut")(connection)
+
+    await database.write(end)
+    idle = [database.write(add(str(number)), of=of) for number in range(units)]
+    assert await asyncio.gather(*idle) == [str(number) for number in range(units)]
+    async with Held(database):
+        busy = [asyncio.create_task(database.write(add(f"beside-{n}"))) for n in range(units - 1)]
+        busy.append(asyncio.create_task(database.write(cut_once, of=of)))
+    assert (await asyncio.gather(*busy))[-1] == "cut"
+    assert runs == 2
+    assert len(await database.read(names)) == 2 * units
+
+
+async def test_a_unit_that_always_loses_its_connection_is_told_so(database: Database) -> None:
+    if not database.shared:
+        pytest.skip("there is no connection to be lost")
+    runs = 0
+
+    def cut(connection: Connection) -> None:
+        nonlocal runs
+        runs += 1
+        _cut(database, connection)
+        add("never")(connection)
+
+    with pytest.raises(OperationalError):
+        await database.write(cut)
+    assert runs == 2
+    assert await database.write(add("after")) == "after"
+    assert await database.read(names) == {"after"}
 
 
 async def test_a_row_that_is_locked_holds_up_neither_the_others_nor_whoever_wants_it(

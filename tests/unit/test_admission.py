@@ -22,6 +22,7 @@ from huibo.flow.state import CallState
 from huibo.model import (
     App,
     AppSettings,
+    AppState,
     Call,
     CallRequest,
     DisplayMode,
@@ -384,6 +385,22 @@ async def test_a_key_belongs_to_one_body_and_one_app(desk: Desk) -> None:
     other = await desk.admission.accept(replace(REQUEST, app_id="other", url_id="other"), KEY)
     assert not other.replayed
     assert other.call.call_id != first.call.call_id
+
+
+async def test_a_key_tells_a_stranger_nothing(desk: Desk) -> None:
+    await desk.admission.accept(REQUEST, KEY)
+    for wrong, refusal in (
+        ({"app_id": "nobody"}, Refusal.APP),
+        ({"url_id": "x"}, Refusal.URL_ID),
+        ({"remote_ip": "198.51.100.1"}, Refusal.ADDRESS),
+    ):
+        with pytest.raises(Refused) as refused:
+            await desk.admission.accept(replace(REQUEST, **wrong), KEY)
+        assert refused.value.refusal is refusal
+    await desk.change(lambda c: catalog.change_app(c, replace(APP, state=AppState.BLOCKED)))
+    with pytest.raises(Refused, match="blocked"):
+        await desk.admission.accept(REQUEST, KEY)
+    assert (await desk.admission.accept(replace(REQUEST, by_operator=True), KEY)).replayed
 
 
 async def test_a_refused_request_leaves_its_key_free(desk: Desk) -> None:

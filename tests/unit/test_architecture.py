@@ -39,12 +39,13 @@ HARMLESS = {
         "dataclasses",
         "enum",
         "functools",
+        "operator",
         "types",
         "typing",
     ),
     *("base64", "binascii", "datetime", "hashlib", "hmac", "ipaddress", "itertools", "json", "math", "re"),
     *("string", "textwrap", "unicodedata", "urllib.parse", "zlib"),
-    *("phonenumbers", "pydantic"),
+    *("orjson", "phonenumbers", "pydantic"),
 }
 
 # Who may look at the environment, and why.
