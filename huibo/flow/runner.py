@@ -1,13 +1,13 @@
 """Runs one call: a mailbox, first in first out, and whoever carries the machine's commands out.
 
-Each step is stored before its commands are carried out. Decides nothing: that is the machine's. Never asks
-the engine for a dial twice.
+Each step is stored before its commands are carried out; that a phone rings, when nobody is to be told, soon
+after. Decides nothing: that is the machine's. Never asks the engine for a dial twice.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import Connection
 
 from huibo.clock import Clock
-from huibo.engine.events import PlayEnded
+from huibo.engine.events import LegEarlyMedia, LegInvited, LegRinging, PlayEnded
 from huibo.errors import EngineError, OutcomeUnknown, PromptError
 from huibo.flow.machine import deadlines, step
 from huibo.flow.state import (
@@ -62,6 +62,7 @@ from huibo.storage.recordings import add_recording
 log = structlog.get_logger()
 
 _STORE_RETRY_S = 0.5
+_LINGER_MS = 200  # so long what nothing depends on waits for company on its way into the database
 _DIALS: dict[type[Command], Leg] = {DialCaller: Leg.CALLER, DialCallee: Leg.CALLEE}
 
 
@@ -97,6 +98,7 @@ class CallRunner:
         self._woken: asyncio.Future[None] | None = None  # what `run` waits for when the mailbox is empty
         self._due: int | None = None  # when `_timer` wakes it (UNIX ms)
         self._timer: asyncio.TimerHandle | None = None
+        self._unsaved_at: int | None = None  # since when the state is not what is stored (UNIX ms)
         self._asked: list[tuple[Cancel, asyncio.Future[bool | None]]] = []
         self._beside: list[asyncio.Task[None]] = []
         self._dialling: Collection[Leg] = ()
@@ -135,6 +137,8 @@ class CallRunner:
                 await self._take(events)
                 for event in events:
                     self._answer(event)
+            if self._unsaved_at is not None:
+                await self._store(self.state, [], [])
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -152,9 +156,13 @@ class CallRunner:
             self._blind = self._blind and not isinstance(event, Resumed | EngineGone)
             state, more = step(self.call.call_id, state, event)
             commands += more
-        if state is before and not commands:
+        if state is before and not commands and not (self._unsaved_at and isinstance(events[0], Tick)):
             return
-        await self._store(state, commands)
+        owed = self._owed(commands)
+        if owed or not _can_wait(events, commands):
+            await self._store(state, commands, owed)
+        elif self._unsaved_at is None:
+            self._unsaved_at = self._services.clock.now_ms()
         self.state = state
         self._dialling = [_DIALS[type(command)] for command in commands if type(command) in _DIALS]
         self._services.stepped(before, state)
@@ -189,7 +197,10 @@ class CallRunner:
     def _set_timer(self) -> None:
         """Be woken at the earliest deadline."""
         # a phone may have been answered unseen: a timer that ran out meanwhile must not end that call
-        due = None if self._blind else min(deadlines(self.state), default=None)
+        moments = [] if self._blind else deadlines(self.state)
+        if self._unsaved_at is not None:
+            moments.append(self._unsaved_at + _LINGER_MS)
+        due = min(moments, default=None)
         if due == self._due:
             return
         if self._timer is not None:
@@ -203,9 +214,8 @@ class CallRunner:
         self._due = self._timer = None  # who is in the midst of a step sets it anew before he waits
         self._wake()
 
-    async def _store(self, state: CallState, commands: list[Command]) -> None:
+    async def _store(self, state: CallState, commands: Sequence[Command], owed: Sequence[Push]) -> None:
         """Write the step and the pushes it owes. Tries until the database takes it: a step is never lost."""
-        owed = self._owed(commands)
         cdr = next((command.cdr for command in commands if isinstance(command, Finish)), None)
         talk_ms = self._recorded_ms(cdr)
         at = self._services.clock.now_ms()
@@ -233,6 +243,7 @@ class CallRunner:
                     self._log.error("step not stored, trying again", reason=str(error).partition("\n")[0])
                 again = True  # a commit whose answer was lost may have happened
                 await asyncio.sleep(_STORE_RETRY_S)
+        self._unsaved_at = None
         if again:
             self._log.warning("step stored late", late_ms=self._services.clock.now_ms() - at)
         if owed and handed is not None:
@@ -379,3 +390,12 @@ class CallRunner:
                 self._log.info("call over", result=cdr.result.value, talk_s=cdr.talk_s, billed_s=cdr.billed_s)
         if state.talking and not before.talking:
             self._log.info("legs joined")
+
+
+def _can_wait(events: Sequence[Event], commands: Sequence[Command]) -> bool:
+    """Whether only a phone is on its way to be answered, and nothing is done about it.
+
+    A process that takes the call up again learns from the engine what a phone does.
+    """
+    seen = all(isinstance(event, LegInvited | LegRinging | LegEarlyMedia) for event in events)
+    return seen and all(isinstance(command, Tell) for command in commands)

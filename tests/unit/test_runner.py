@@ -95,6 +95,23 @@ class Line:
         for kind in kinds:
             self.runner.post(kind("c", leg, self.clock.now_ms()))
 
+    async def until_seen(self, wanted: Callable[[CallState], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not (self.steps and wanted(self.steps[-1])):
+                await asyncio.sleep(0)
+
+    def count_writes(self) -> list[object]:
+        """Grows with each unit of work that is written from now on."""
+        written: list[object] = []
+        write = self.database.write
+
+        async def counted(*args: Any, **kwargs: Any) -> Any:
+            written.append(args)
+            return await write(*args, **kwargs)
+
+        self.database.write = counted  # type: ignore[method-assign]
+        return written
+
     async def over(self) -> None:
         async with asyncio.timeout(10):
             await self.run
@@ -128,6 +145,64 @@ async def test_what_has_come_together_is_one_step(line: Line) -> None:
     cdr = line.database.read_now(lambda connection: find_cdr(connection, "c"))
     assert cdr is not None
     assert cdr.result is CallResult.TALKED
+
+
+def stored(line: Line) -> CallState:
+    ((_, state),) = line.database.read_now(unfinished)
+    return state
+
+
+async def until_stored(line: Line, wanted: Callable[[CallState], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not wanted(stored(line)):
+            await asyncio.sleep(0.02)
+
+
+async def test_that_a_phone_rings_is_stored_with_what_follows_it(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huibo.flow.runner._LINGER_MS", 60_000)
+    line.place()
+    await line.switch.until("dial_caller")
+    writes = line.count_writes()
+    line.tell(A, LegInvited)
+    await line.until_seen(lambda state: state.caller.record.invited_at is not None)
+    line.tell(A, LegRinging)
+    await line.until_seen(lambda state: state.caller.record.ringing_at is not None)
+    assert stored(line).caller.record.invited_at is None
+    line.tell(A, LegAnswered)
+    await line.switch.until("dial_callee")
+    assert len(writes) == 1
+    record = stored(line).caller.record
+    assert record == line.runner.state.caller.record
+    assert None not in (record.invited_at, record.ringing_at, record.answered_at)
+
+
+async def test_that_a_phone_rings_is_stored_soon_in_any_case(line: Line) -> None:
+    line.place()
+    await line.switch.until("dial_caller")
+    line.tell(A, LegInvited, LegRinging)
+    await until_stored(line, lambda state: state.caller.record.ringing_at is not None)
+    assert not line.run.done()
+
+
+async def test_what_is_told_is_stored_at_once(line: Line) -> None:
+    runner = line.place()
+    runner.call = replace(runner.call, status_mask=0xFFFF, status_url="http://192.0.2.9/s")
+    await line.switch.until("dial_caller")
+    line.tell(A, LegRinging)
+    await line.until_seen(lambda state: state.caller.record.ringing_at is not None)
+    assert stored(line) == runner.state
+
+
+async def test_who_hands_over_keeps_nothing_to_himself(line: Line) -> None:
+    runner = line.place()
+    await line.switch.until("dial_caller")
+    line.tell(A, LegRinging)
+    runner.hand_over()
+    await line.over()
+    assert stored(line) == runner.state
+    assert runner.state.caller.record.ringing_at is not None
 
 
 async def test_an_event_that_means_nothing_is_no_step(line: Line) -> None:
