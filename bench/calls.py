@@ -175,18 +175,18 @@ async def measure(asterisk: Asterisk, folder: Path, quick: bool) -> Section:
                     bursts[name].append(await contest.burst(name, 2, rate=25))
                     best[name].append((await contest.burst(name, 3, window=250)).per_s)
                 else:
-                    bursts[name].append(await contest.burst(name, 10, rate=50))
+                    bursts[name].append(await contest.burst(name, 8, rate=50))
                     guess = best[name][-1] if best[name] else _FIRST_GUESS
                     best[name].append(await _highest(contest, name, guess))
     return _section(bursts, best)
 
 
 async def _highest(contest: Field, name: str, guess: float) -> float:
-    """The highest rate that is sustained, to 7 %: bursts of 8 s, beginning with a guess."""
+    """The highest rate that is sustained, to 7 %: bursts of 6 s, beginning with a guess."""
     good, bad = 0.0, None
     rate, step = guess, 1.07 if guess != _FIRST_GUESS else 1.5
     while bad is None or good == 0 or bad / good > 1.07:
-        burst = await contest.burst(name, 8, rate=rate)
+        burst = await contest.burst(name, 6, rate=rate)
         if burst.sustained:
             good = rate
         else:

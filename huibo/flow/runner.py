@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from huibo.clock import Clock
 from huibo.engine.events import LegEarlyMedia, LegInvited, LegRinging, PlayEnded
 from huibo.errors import EngineError, OutcomeUnknown, PromptError
+from huibo.flow.diary import tell
 from huibo.flow.machine import deadlines, step
 from huibo.flow.state import (
     AskPlay,
@@ -166,7 +167,7 @@ class CallRunner:
         self.state = state
         self._dialling = [_DIALS[type(command)] for command in commands if type(command) in _DIALS]
         self._services.stepped(before, state)
-        self._tell_log(before, state, commands)
+        tell(self._log, before, state, commands)
         try:
             for command in commands:
                 await self._carry_out(command)
@@ -371,25 +372,6 @@ class CallRunner:
         """Those that the legs go over."""
         state, call = self.state, self.call
         return state.trunk(Leg.CALLER) or call.caller_trunk, state.trunk(Leg.CALLEE) or call.callee_trunk
-
-    def _tell_log(self, before: CallState, state: CallState, commands: list[Command]) -> None:
-        for command in commands:
-            if isinstance(command, Tell):
-                report = command.report
-                reason = state.leg(report.leg).record.reason
-                self._log.info(
-                    f"leg {report.moment}",
-                    leg=report.leg.name.lower(),
-                    reason=reason and reason.value,
-                    sip=report.sip_code,
-                )
-            elif isinstance(command, TellKey):
-                self._log.info("key pressed", key=command.key)
-            elif isinstance(command, Finish):
-                cdr = command.cdr
-                self._log.info("call over", result=cdr.result.value, talk_s=cdr.talk_s, billed_s=cdr.billed_s)
-        if state.talking and not before.talking:
-            self._log.info("legs joined")
 
 
 def _can_wait(events: Sequence[Event], commands: Sequence[Command]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from asyncio import StreamReader, StreamWriter
 from collections import Counter
 from pathlib import Path
 from time import monotonic
@@ -65,6 +66,17 @@ def _log(stack: Stack) -> str:
     return stack.log.read_text()
 
 
+async def turned_away(asking: bytes, reader: StreamReader, writer: StreamWriter) -> tuple[bytes, bytes]:
+    """How it is said: Retry-After, and the body. Where a second has passed meanwhile, one request passes."""
+    for _ in range(20):
+        writer.write(asking)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        body = await reader.readexactly(int(re.findall(rb"content-length: (\d+)", head)[0]))
+        if b" 429 " in head or b"too many requests" in body:
+            break
+    return b"".join(re.findall(rb"\r\nretry-after: (.*)\r\n", head)), body
+
+
 async def test_each_api_says_it_in_its_own_words(tmp_path: Path) -> None:
     async with site(tmp_path, requests_per_s="1") as port, connect(port) as (reader, writer):
         writer.write(ASK)
@@ -74,14 +86,13 @@ async def test_each_api_says_it_in_its_own_words(tmp_path: Path) -> None:
             ("callBack", REFUSED[:-1] + b',"requestId":""}'),
             ("getCdr", b'{"errorCode":"-423","result":"too many requests","msg":"too many requests"}'),
         ):
-            writer.write(ASK.replace(b"getStatus", path.encode()))
-            assert await reply(reader) == (200, body)
+            asking = ASK.replace(b"getStatus", path.encode())
+            assert await turned_away(asking, reader, writer) == (b"", body)
         for path in ("/v1/apps", "/recordings/x"):
-            writer.write(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode())
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 429 ")
-            assert re.search(rb"\r\nretry-after: [1-9]\r\n", head)
-            told = json.loads(await reader.readexactly(int(re.findall(rb"content-length: (\d+)", head)[0])))
+            asking = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode()
+            retry_after, body = await turned_away(asking, reader, writer)
+            assert re.fullmatch(rb"[1-9]", retry_after)
+            told = json.loads(body)
             assert (told["status"], told["detail"]) == (429, "too many requests from this address")
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
         assert (await reply(reader))[0] == 200

@@ -26,7 +26,7 @@ PURE = (
 # In a pure folder, yet not pure: it does what its name says.
 IMPURE = {
     *("admission.abuse", "admission.admit"),
-    *("flow.live", "flow.runner"),
+    *("flow.diary", "flow.live", "flow.runner"),
     *("wire.routes", "wire.http11"),
 }
 # All that a pure module may import from outside: none of these can reach the world.

@@ -23,6 +23,7 @@ from huibo.ports import LineHealth
 
 log = structlog.get_logger()
 
+_NO_SOURCE, _TRIES, _AGAIN_S = 422, 10, 0.05
 _LOOK_S = 3.0  # between two looks at registrations, and tries with what Asterisk refused
 _SOON_S = 1.0  # the same while a registration is waited for
 _NO_CONTACT = 500  # "Allocation failed"
@@ -144,13 +145,12 @@ class Trunks:
     async def _put(
         self, trunk: Trunk, held: Held, moved: Iterable[PjsipObject], changed: Iterable[PjsipObject]
     ) -> bool | None:
-        """Whether the trunk was known before, and its state then.
+        """Its state as of now; None: not known, or not watched.
 
         All at once: they are taken in this order, and no dial comes between them. Where an address changes,
         its record is made anew, and the endpoint that watches it: else that would be online for ever.
         """
         objects, watch = list(changed), ("endpoint", watch_of(trunk.name))
-        known = watch in held and held[watch] is None
         for one in objects:
             held[one.kind, one.name] = None
         old = [watch, *((one.kind, one.name) for one in moved)]
@@ -159,18 +159,27 @@ class Trunks:
         for error in done:
             if isinstance(error, BaseException):
                 raise error
-        for one in objects:
-            held[one.kind, one.name] = one.fields
-        if watch not in {(one.kind, one.name) for one in objects}:
+        made = {(one.kind, one.name): one.fields for one in objects}
+        held.update({key: fields for key, fields in made.items() if key != watch})
+        if watch not in made:
             return None
-        source = f"endpoint:PJSIP/{watch[1]}"
-        await self._client.request(
-            "POST", f"applications/{self._client.app}/subscription", eventSource=source
-        )
-        if not known:
-            return None
+        await self._listen_to(watch[1])
+        held[watch] = made[watch]  # else it is made and listened to once more
+        # what it has come to before we listened is never told
         state = await self._client.request("GET", f"endpoints/PJSIP/{watch[1]}")
         return True if state["state"] == "online" else await self._untold(trunk)
+
+    async def _listen_to(self, endpoint: str) -> None:
+        """For a moment after it was made anew, Asterisk may not find it there."""
+        subscription = f"applications/{self._client.app}/subscription"
+        for left in reversed(range(_TRIES)):
+            try:
+                await self._client.request("POST", subscription, eventSource=f"endpoint:PJSIP/{endpoint}")
+                return
+            except AriError as error:
+                if error.status != _NO_SOURCE or not left:
+                    raise
+            await asyncio.sleep(_AGAIN_S)
 
     async def _untold(self, trunk: Trunk) -> bool | None:
         """Whether a trunk that is not online is down or has not been asked yet; only what dials is told.
