@@ -16,14 +16,14 @@ _PARTS = ("calls", "admission", "pushes", "live", "history", "media")
 _QUICK = ("calls", "admission", "pushes")
 
 
-async def run(quick: bool, parts: list[str]) -> list[Section]:
+async def run(quick: bool, parts: list[str], turns: int) -> list[Section]:
     asterisk = resolve()
     sections = []
     folder = Path(tempfile.mkdtemp(prefix="huibo-bench-"))
     try:
         for part in parts:
             if part == "calls":
-                sections.append(await calls.measure(asterisk, folder / part, quick))
+                sections.append(await calls.measure(asterisk, folder / part, quick, turns))
             elif part == "admission":
                 sections.append(await admission.measure(folder / part, quick))
             elif part == "live":
@@ -46,10 +46,11 @@ def main() -> None:
         "--quick", action="store_true", help=f"small, in less than a minute: {', '.join(_QUICK)}"
     )
     parser.add_argument("--only", choices=_PARTS, action="append", help="these parts only")
+    parser.add_argument("--turns", type=int, default=3, help="of the whole calls; medians are told")
     parser.add_argument("--to", type=Path, default=Path("bench-report"), help="the folder of the report")
     options = parser.parse_args()
     parts = options.only or (_QUICK if options.quick else _PARTS)
-    sections = asyncio.run(run(options.quick, list(parts)))
+    sections = asyncio.run(run(options.quick, list(parts), options.turns))
     text, data = write(sections, machine(), options.to)
     print(f"written: {text}, {data}")
 

@@ -116,14 +116,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     arguments(parser)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--app", action="append", default=None, help="one of those that call, by turns")
-    parser.add_argument("--path")
+    parser.add_argument("--app", action="append", required=True, help="one of those that call, by turns")
     parser.add_argument("--fields", default="{}", help="of every request, beside appId, src and dst")
     parser.add_argument("--flood", action="store_true", help="only have requests accepted")
     parser.add_argument("--count", type=int, default=0, help="so many of them, however long that takes")
-    options = parser.parse_args()
-    options.app = options.app or ["bench"]
-    uvloop.run(run(options))
+    uvloop.run(run(parser.parse_args()))
 
 
 if __name__ == "__main__":
