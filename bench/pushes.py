@@ -49,7 +49,7 @@ class Rate:
 
 
 async def measure(folder: Path, quick: bool) -> Section:
-    calls, turns = (40, 1) if quick else (400, 5)
+    calls, turns = (40, 1) if quick else (1000, 3)
     bare, full, without, beside = [], [], [], []
     folder.mkdir(parents=True)
     async with _receiver(folder) as url:

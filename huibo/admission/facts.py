@@ -17,7 +17,7 @@ from huibo.rating import Rate
 class Usage:
     """How much of its limits an app has used; a count is 0 where there is no limit to compare it with.
 
-    `nth_last_at`: when the last call but (limit - 1) was accepted, UNIX ms.
+    `nth_last_at`: when the last call but (limit - 1) was accepted, UNIX ms; None: more than a second ago.
     """
 
     live: int = 0

@@ -188,18 +188,24 @@ def sqlite_file(url: str) -> Path | None:
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
 
-_hold_apps = Prepared(
-    lambda dialect: (
-        select(apps.c.app_id)
-        .where(one_of(dialect, apps.c.app_id, "app_ids"))
-        .order_by(apps.c.app_id)
-        .with_for_update()
+def _holding(skip: bool) -> Prepared:
+    return Prepared(
+        lambda dialect: (
+            select(apps.c.app_id)
+            .where(one_of(dialect, apps.c.app_id, "app_ids"))
+            .order_by(apps.c.app_id)
+            .with_for_update(skip_locked=skip)
+        )
     )
-)
 
 
-def _lock_apps(connection: Connection, app_ids: Sequence[str]) -> None:
-    _hold_apps.all(connection, {"app_ids": app_ids})
+_hold_apps, _hold_free_apps = _holding(skip=False), _holding(skip=True)
+
+
+def _lock_apps(connection: Connection, must: Sequence[str], may: Sequence[str]) -> set[str]:
+    if must:
+        _hold_apps.all(connection, {"app_ids": must})
+    return {row[0] for row in _hold_free_apps.all(connection, {"app_ids": may})} if may else set()
 
 
 def _make_private(file: Path | None) -> None:

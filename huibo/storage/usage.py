@@ -11,7 +11,7 @@ from huibo.model import AppSettings
 from huibo.storage.prepared import Prepared
 from huibo.storage.tables import calls
 
-_HOUR_MS = 3600_000
+_SECOND_MS, _HOUR_MS = 1000, 3600_000
 
 _live: ScalarSelect[int] = (
     select(func.count())
@@ -20,7 +20,7 @@ _live: ScalarSelect[int] = (
 )
 _nth_last: ScalarSelect[int] = (
     select(calls.c.accepted_at)
-    .where(calls.c.app_id == bindparam("of_app"))
+    .where(calls.c.app_id == bindparam("of_app"), calls.c.accepted_at >= bindparam("second_ago"))
     .order_by(calls.c.accepted_at.desc())
     .limit(1)
     .offset(bindparam("before"))
@@ -51,7 +51,7 @@ _on_trunk = Prepared(
 class Used(NamedTuple):
     """How much of its limits an app has used; a count is 0 where there is no limit to compare it with.
 
-    `nth_last_at`: when the last call but (limit - 1) was accepted, UNIX ms.
+    `nth_last_at`: when the last call but (limit - 1) was accepted, UNIX ms; None: more than a second ago.
     """
 
     live: int = 0
@@ -71,6 +71,7 @@ def used(connection: Connection, app_id: str, callee: str, limits: AppSettings, 
         "of_app": app_id,
         "before": (per_second or 1) - 1,
         "to": callee,
+        "second_ago": now - _SECOND_MS,
         "hour_ago": hour_ago,
         "since": hour_ago if limits.callee_per_day is None else now - 24 * _HOUR_MS,
     }

@@ -27,6 +27,9 @@ _LOCK_NOT_TO_BE_HAD, _DEADLOCK, _NOT_SERIALIZABLE = "55P03", "40P01", "40001"
 _CONNECTION_LOST = ("08", "57P")  # how the codes begin that say nothing of a commit under way
 
 
+Lock = Callable[[Connection, Sequence[str], Sequence[str]], set[str]]
+
+
 class InDoubt(Exception):
     """It is not known whether a unit of work was kept: the connection, or the patience, ended too early."""
 
@@ -62,13 +65,15 @@ class Job:
     stage: Stage = Stage.WAITING
     ran: bool = False  # what it did is part of the transaction
     collided: bool = False  # with another process; it is tried again once
+    passed: bool = False  # over, for another process was busy with its app
 
 
 class Writer:
     """`put` jobs; `end` once there are no more to come."""
 
-    def __init__(self, engine: Engine, lock: Callable[[Connection, Sequence[str]], None] | None) -> None:
-        """`lock`: takes hold of apps, in an order that is everybody's, before anything is done about them."""
+    def __init__(self, engine: Engine, lock: Lock | None) -> None:
+        """`lock`: takes hold of apps before anything is done about them: waits for the first ones, in an
+        order that is everybody's, and takes those of the others that are free, which it returns."""
         self._engine = engine
         self._lock = lock
         self._connection: Connection | None = None
@@ -97,35 +102,43 @@ class Writer:
         return not self._thread.is_alive()
 
     def _loop(self) -> None:
-        last = False
-        while not last:
-            first = self._jobs.get()
-            if first is None:
-                break
-            batch = [first]
-            while len(batch) < _BATCH and not self._jobs.empty():
-                job = self._jobs.get()
-                if job is None:
-                    last = True
-                    break
-                batch.append(job)
-            run = _run
+        last, batch = False, list[Job]()
+        while not last or batch:
+            last = self._gather(batch, last)
+            later, run = list[Job](), _run
             while batch:
-                again = self._commit(batch, run)
-                hand_back([job for job in batch if job not in again])
+                again, passed = self._commit(batch, run)
+                hand_back([job for job in batch if job not in again and job not in passed])
+                later += passed
                 run, batch = _run_apart, again
+            batch = later
         self._let_go()
 
-    def _commit(self, batch: Sequence[Job], run: Callable[[Job, Connection], None]) -> list[Job]:
-        """One transaction. Returns the jobs that are to be run once more, in another one."""
-        again = self._try(batch, run)
+    def _gather(self, batch: list[Job], last: bool) -> bool:
+        """Add what waits, so that there is something to do. Returns whether it was the last."""
+        while not last and len(batch) < _BATCH and (not batch or not self._jobs.empty()):
+            job = self._jobs.get()
+            if job is None:
+                return True
+            batch.append(job)
+        return last
+
+    def _commit(
+        self, batch: Sequence[Job], run: Callable[[Job, Connection], None]
+    ) -> tuple[list[Job], list[Job]]:
+        """One transaction. Returns the jobs that are to be run once more, in another one, and those passed
+        over."""
+        passed: list[Job] = []
+        again = self._try(batch, run, passed)
         with self._stages:
             for job in batch:
-                if job not in again and job.stage is not Stage.WITHDRAWN:
+                if job not in again and job not in passed and job.stage is not Stage.WITHDRAWN:
                     job.stage = Stage.OVER
-        return again
+        return again, passed
 
-    def _try(self, batch: Sequence[Job], run: Callable[[Job, Connection], None]) -> list[Job]:
+    def _try(
+        self, batch: Sequence[Job], run: Callable[[Job, Connection], None], passed: list[Job]
+    ) -> list[Job]:
         """`_commit`, but that it leaves the jobs in the stage that they have come to."""
         hurried, self._hurried = self._hurried, False
         try:
@@ -133,13 +146,13 @@ class Writer:
             with connection.begin():
                 if hurried:
                     _wait_no_more(connection)
-                if self._lock is not None and (apps := {job.of for job in batch if job.of is not None}):
-                    self._lock(connection, sorted(apps))
-                for job in batch:
+                now = self._held(connection, batch, wait=run is _run_apart)
+                for job in now:
                     if self._take(job):
                         run(job, connection)
-                self._pass_the_last_turn(batch)
-            return self._collided(batch)
+                self._pass_the_last_turn(now)
+            passed += [job for job in batch if job not in now]
+            return self._collided(now)
         except _Withdrawn:
             return self._begin_again(batch)
         except _OneFailed:
@@ -157,6 +170,21 @@ class Writer:
             for job in batch:
                 job.error = job.error or error
             return []
+
+    def _held(self, connection: Connection, batch: Sequence[Job], wait: bool) -> Sequence[Job]:
+        """The jobs whose apps this transaction has got hold of.
+
+        An app that another process is busy with is waited for only by who has been passed over for it once:
+        else two processes would take turns with all that they have to do.
+        """
+        apps = {job.of for job in batch if job.of is not None}
+        if self._lock is None or not apps:
+            return batch
+        must = apps if wait else {job.of for job in batch if job.of is not None and job.passed}
+        held = must | self._lock(connection, sorted(must), sorted(apps - must))
+        for job in batch:
+            job.passed = job.of is not None and job.of not in held
+        return [job for job in batch if not job.passed]
 
     def _connected(self) -> Connection:
         """On the connection of the last transaction, unless it was lost.

@@ -243,6 +243,40 @@ async def test_two_processes_that_take_the_same_rows_in_turn_both_get_them(
     assert values == [2, 2]
 
 
+async def test_an_app_that_another_process_is_busy_with_holds_up_nobody_elses_calls(
+    database: Database, database_url: str
+) -> None:
+    if not database.shared:
+        pytest.skip("there is one process")
+
+    def open_apps(connection: Connection) -> None:
+        for name in ("busy", "free"):
+            add_app(connection, App(name, name), 1)
+
+    await database.write(open_apps)
+    holds, done = threading.Event(), threading.Event()
+
+    def hold(_: Connection) -> None:
+        holds.set()
+        assert done.wait(20)
+
+    written: list[str] = []
+    async with another(database_url) as other:
+        busy = asyncio.create_task(other.write(hold, of="busy"))
+        await asyncio.to_thread(holds.wait, 20)
+        both = [
+            asyncio.create_task(database.write(lambda _, name=name: written.append(name), of=name))
+            for name in ("busy", "free")
+        ]
+        async with asyncio.timeout(20):
+            await both[1]
+        assert written == ["free"]
+        done.set()
+        async with asyncio.timeout(20):
+            await asyncio.gather(busy, *both)
+    assert written == ["free", "busy"]
+
+
 async def test_rows_that_two_processes_put_at_once_are_there_once(
     database: Database, database_url: str
 ) -> None:

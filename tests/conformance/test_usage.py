@@ -26,6 +26,7 @@ def stored(database: Database) -> list[tuple[Call, bool]]:
     """Calls of a day and a half, and whether each has ended."""
     chance = Random(1)
     moments = [NOW - chance.randrange(36 * HOUR_MS) for _ in range(117)]
+    moments += [NOW - chance.randrange(2000) for _ in range(40)]
     moments += [NOW, NOW - HOUR_MS, NOW - 24 * HOUR_MS]  # "after" begins right behind these
     found = []
     for number, at in enumerate(moments):
@@ -63,7 +64,8 @@ LIMITS = [
 
 def by_hand(stored: list[tuple[Call, bool]], app_id: str, callee: str, limits: AppSettings) -> Used:
     own = [(call, over) for call, over in stored if call.app_id == app_id]
-    at, nth = sorted((call.accepted_at for call, _ in own), reverse=True), limits.calls_per_second
+    lately = [call.accepted_at for call, _ in own if NOW - call.accepted_at <= 1000]
+    at, nth = sorted(lately, reverse=True), limits.calls_per_second
     to_callee = [NOW - call.accepted_at for call, _ in own if call.callee == callee]
     in_hour = sum(ago < HOUR_MS for ago in to_callee)
     in_day = sum(ago < 24 * HOUR_MS for ago in to_callee)
