@@ -89,6 +89,7 @@ async def test_the_thread_that_was_busy_last_is_asked_first(readers: Readers) ->
     async with Blocked(readers, MOST) as blocked:
         pass
     await asyncio.gather(*blocked.asked)
+    await _settled(readers, me)  # all are idle, in whatever order
     last = await _settled(readers, me)
     assert {await _settled(readers, me) for _ in range(10)} == {last}
 
