@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 _BATCH = 256  # bounds how long the first of a batch waits for the last
+_COLLISIONS, _BACK_OFF_S = 5, 0.05  # how often a unit is tried again, and what may lie between
 _SQLITE_BUSY, _SQLITE_FULL = 5, 13
 _LOCK_NOT_TO_BE_HAD, _DEADLOCK, _NOT_SERIALIZABLE = "55P03", "40P01", "40001"
 _CONNECTION_LOST = ("08", "57P")  # how the codes begin that say nothing of a commit under way
@@ -64,7 +67,7 @@ class Job:
     of: str | None = None  # the app whose money or limits it is about
     stage: Stage = Stage.WAITING
     ran: bool = False  # what it did is part of the transaction
-    collided: bool = False  # with another process; it is tried again once
+    collisions: int = 0  # with other processes
     passed: bool = False  # over, for another process was busy with its app
 
 
@@ -221,13 +224,16 @@ class Writer:
                     job.stage = Stage.COMMITTING
 
     def _collided(self, batch: Sequence[Job]) -> list[Job]:
-        """Those that another process was in the way of: they lost to it, now there is room."""
+        """Those that another process was in the way of: they lost to it, soon there is room."""
         with self._stages:
             could = (Stage.RUN, Stage.COMMITTING)
             again = [job for job in batch if job.stage in could and _is_collision(job)]
             for job in again:
-                job.stage, job.error, job.collided = Stage.WAITING, None, True
-            return again
+                job.stage, job.error, job.collisions = Stage.WAITING, None, job.collisions + 1
+        if again:
+            # whoever won has yet to wake up: who comes back at once takes the row from it, and they collide anew
+            time.sleep(random.uniform(0, _BACK_OFF_S))
+        return again
 
     def _begin_again(self, batch: Sequence[Job]) -> list[Job]:
         """Without those that were withdrawn after they had run."""
@@ -290,7 +296,7 @@ def _is_lost(error: BaseException) -> bool:
 
 
 def _is_collision(job: Job) -> bool:
-    if job.error is None or job.collided:
+    if job.error is None or job.collisions == _COLLISIONS:
         return False
     return sqlstate(job.error) in (_DEADLOCK, _NOT_SERIALIZABLE)
 

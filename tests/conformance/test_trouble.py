@@ -243,6 +243,37 @@ async def test_two_processes_that_take_the_same_rows_in_turn_both_get_them(
     assert values == [2, 2]
 
 
+@pytest.mark.parametrize("units", [1, 3])
+async def test_a_unit_that_collides_again_and_again_is_tried_a_few_times(
+    database: Database, units: int
+) -> None:
+    if not database.shared:
+        pytest.skip("nobody is in the way")
+    collide = text("DO $$ BEGIN RAISE EXCEPTION 'once more' USING ERRCODE = 'deadlock_detected'; END $$")
+    runs = 0
+
+    def unlucky(connection: Connection) -> str:
+        nonlocal runs
+        runs += 1
+        add("unlucky")(connection)
+        if runs < 4:
+            connection.execute(collide)
+        return "in the end"
+
+    def always(connection: Connection) -> None:
+        nonlocal runs
+        runs += 1
+        connection.execute(collide)
+
+    others = [add(str(number)) for number in range(units - 1)]
+    assert await batch(database, *others, unlucky) == [*map(str, range(units - 1)), "in the end"]
+    assert runs == 4
+    runs = 0
+    with pytest.raises(OperationalError, match="once more"):
+        await database.write(always)
+    assert runs < 10
+
+
 async def test_an_app_that_another_process_is_busy_with_holds_up_nobody_elses_calls(
     database: Database, database_url: str
 ) -> None:
