@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -263,6 +263,18 @@ class AppSettings:
     timezone: str = "Asia/Shanghai"  # of these hours
     rate_plan: str | None = None  # whose rates its calls cost; None: they cost nothing
     prepaid: bool = False  # nothing is spent that is not there
+
+
+class Usage(NamedTuple):
+    """How much of its limits an app has used; a count is 0 where there is no limit to compare it with.
+
+    `nth_last_at`: when the last call but (limit - 1) was accepted, UNIX ms; None: more than a second ago.
+    """
+
+    live: int = 0
+    nth_last_at: int | None = None
+    callee_hour: int = 0
+    callee_day: int = 0
 
 
 class AppState(StrEnum):

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from huibo.admission import access, display, hours, limits, money, routing
-from huibo.admission.facts import Facts, Usage
+from huibo.admission.facts import Facts
 from huibo.clock import Clock
 from huibo.config import Calls
 from huibo.errors import Refusal, Refused
@@ -264,7 +264,7 @@ class Admission:
             room=room,
             app_locked=known.bars.app,
             listed=listed_party(connection, request.app_id, parties, now),
-            usage=Usage(*used(connection, request.app_id, request.callee, own, now)),
+            usage=used(connection, request.app_id, request.callee, own, now),
             avoid=frozenset({last[0].caller_trunk, last[0].callee_trunk}) if last else frozenset(),
             caller_rate=caller_rate,
             callee_rate=callee_rate,

@@ -6,24 +6,11 @@ Plain data. Checks are functions of it, so that none of them does I/O.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from huibo.model import App, CallRequest, DisplayNumber, Leg, Trunk
+from huibo.model import App, CallRequest, DisplayNumber, Leg, Trunk, Usage
 from huibo.rating import Rate
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """How much of its limits an app has used; a count is 0 where there is no limit to compare it with.
-
-    `nth_last_at`: when the last call but (limit - 1) was accepted, UNIX ms; None: more than a second ago.
-    """
-
-    live: int = 0
-    nth_last_at: int | None = None
-    callee_hour: int = 0
-    callee_day: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +34,7 @@ class Facts:
     room: dict[str, int]
     app_locked: bool = False  # by the platform itself
     listed: Leg | None = None  # which party is on the blacklist
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     avoid: frozenset[str] = frozenset()  # the trunks of the last call: others go first
     caller_rate: Rate | None = None
     callee_rate: Rate | None = None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
 
 from sqlalchemy import Connection, ScalarSelect, bindparam, func, literal, null, select
 
-from huibo.model import AppSettings
+from huibo.model import AppSettings, Usage
 from huibo.storage.prepared import Prepared
 from huibo.storage.tables import calls
 
@@ -48,24 +47,12 @@ _on_trunk = Prepared(
 )
 
 
-class Used(NamedTuple):
-    """How much of its limits an app has used; a count is 0 where there is no limit to compare it with.
-
-    `nth_last_at`: when the last call but (limit - 1) was accepted, UNIX ms; None: more than a second ago.
-    """
-
-    live: int = 0
-    nth_last_at: int | None = None
-    callee_hour: int = 0
-    callee_day: int = 0
-
-
-def used(connection: Connection, app_id: str, callee: str, limits: AppSettings, now: int) -> Used:
+def used(connection: Connection, app_id: str, callee: str, limits: AppSettings, now: int) -> Usage:
     """What an app has used of these limits (UNIX ms `now`); what has none is not counted."""
     at_once, per_second = limits.calls_at_once is not None, limits.calls_per_second
     to_callee = limits.callee_per_hour is not None or limits.callee_per_day is not None
     if not (at_once or per_second or to_callee):
-        return Used()
+        return Usage()
     hour_ago = now - _HOUR_MS
     given = {
         "of_app": app_id,
@@ -77,7 +64,7 @@ def used(connection: Connection, app_id: str, callee: str, limits: AppSettings, 
     }
     found = _counting(at_once, per_second is not None, to_callee).first(connection, given)
     assert found is not None
-    return Used._make(found)
+    return Usage._make(found)
 
 
 @cache

@@ -231,7 +231,7 @@ class Writer:
             for job in again:
                 job.stage, job.error, job.collisions = Stage.WAITING, None, job.collisions + 1
         if again:
-            # whoever won has yet to wake up: who comes back at once takes the row from it, and they collide anew
+            # who won has yet to wake up: who is back before takes the row from it, and they collide anew
             time.sleep(random.uniform(0, _BACK_OFF_S))
         return again
 

@@ -38,3 +38,11 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     migrate(database.engine)
     yield database
     await database.close()
+
+
+@pytest.fixture
+async def other(database_url: str) -> AsyncIterator[Database]:
+    """The same database, as another process has it open."""
+    other = Database(database_url)
+    yield other
+    await other.close()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,16 +23,6 @@ NUMBER, SECOND = (DisplayNumber(name, apps=("shop",)) for name in ("4001360123",
 TRUNK = Trunk("line", "192.0.2.1")
 CALLER, CALLEE = "+8613800138000", "+8675586013388"
 Change = Callable[[Connection], Any]
-
-
-@asynccontextmanager
-async def another(url: str) -> AsyncIterator[Database]:
-    """As another process has it open."""
-    database = Database(url)
-    try:
-        yield database
-    finally:
-        await database.close()
 
 
 def furnish(connection: Connection) -> None:
@@ -78,18 +67,17 @@ CHANGES: list[Change] = [
 ]
 
 
-async def test_a_change_by_anybody_counts_at_once(database: Database, database_url: str) -> None:
+async def test_a_change_by_anybody_counts_at_once(database: Database, other: Database) -> None:
     cache = CatalogCache()
     await database.write(furnish)
     before = await database.write(lambda c: everything(cache, c))
     assert before == await database.read(as_it_is)
-    async with another(database_url) as other:
-        for change in CHANGES:
-            await other.write(change)
-            for run in (database.write, database.read):
-                after = await run(lambda c: everything(cache, c))
-                assert after == await database.read(as_it_is) != before
-            before = after
+    for change in CHANGES:
+        await other.write(change)
+        for run in (database.write, database.read):
+            after = await run(lambda c: everything(cache, c))
+            assert after == await database.read(as_it_is) != before
+        before = after
 
 
 @pytest.mark.parametrize("behind_a_savepoint", [False, True])
@@ -150,7 +138,7 @@ async def test_who_looks_at_an_older_state_spoils_nothing_for_others(database: D
 
 
 async def test_nothing_stale_is_seen_while_several_change_and_read(
-    database: Database, database_url: str
+    database: Database, other: Database
 ) -> None:
     """Whoever begins after a change was confirmed sees that change or a later one."""
     cache, rounds = CatalogCache(), 60
@@ -182,13 +170,12 @@ async def test_nothing_stale_is_seen_while_several_change_and_read(
             assert name >= least[0]
             assert priority >= least[1]
 
-    async with another(database_url) as other:
-        await asyncio.gather(
-            changing(other, "name", rename),
-            changing(database, "priority", move),
-            reading(database.write),
-            reading(database.read),
-        )
+    await asyncio.gather(
+        changing(other, "name", rename),
+        changing(database, "priority", move),
+        reading(database.write),
+        reading(database.read),
+    )
     assert await database.read(lambda c: everything(cache, c)) == await database.read(as_it_is)
 
 

@@ -26,29 +26,42 @@ def owed(call: str) -> Push:
     return Push(call, "app", "cdr", 1, "http://hook.example/", b"{}")
 
 
+async def until(database: Database, expected: list[tuple[str, str | None]]) -> None:
+    """Wait for the pushes to be in these states, leased by these processes."""
+    while await states(database) != expected:
+        await asyncio.sleep(0.01)
+
+
+async def states(database: Database) -> list[tuple[str, str | None]]:
+    query = select(pushes.c.state, pushes.c.leased_by).order_by(pushes.c.id)
+    return await database.read(lambda connection: [tuple(row) for row in connection.execute(query)])
+
+
+class Receiver:
+    """Takes the pushes of one call; of any other it must hear nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, call_id: str) -> None:
+        self._call_id = call_id
+        monkeypatch.setattr("huibo.push.sender.Sender.send", self._send)
+
+    async def _send(self, push: OwedPush, _secrets: Any) -> Outcome:
+        assert push.call_id == self._call_id
+        return Outcome(answered=True)
+
+
 async def test_a_claim_that_is_cancelled_leaves_no_lease(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not database.shared:
         pytest.skip("there is one process, and no lease")
 
-    async def send(_self: Any, push: OwedPush, _secrets: Any) -> Outcome:
-        assert push.call_id == "c0", "of the other nothing is heard in time"
-        return Outcome(answered=True)
-
-    monkeypatch.setattr("huibo.push.sender.Sender.send", send)
+    Receiver(monkeypatch, "c0")  # of the other nothing is heard in time
     clock = Clock()
     deliverer = Deliverer(database, config.load().push, clock, "a")
-
-    async def rows() -> list[tuple[Any, ...]]:
-        query = select(pushes.c.state, pushes.c.leased_by).order_by(pushes.c.id)
-        return await database.read(lambda connection: [tuple(row) for row in connection.execute(query)])
-
     await database.write(lambda connection: add_pushes(connection, [owed("c0")], clock.now_ms()))
     running = asyncio.create_task(deliverer.run())
     async with asyncio.timeout(PATIENCE_S):
-        while await rows() != [("delivered", None)]:
-            await asyncio.sleep(0.01)
+        await until(database, [("delivered", None)])
         with database.engine.connect() as other:
             other.execute(text("LOCK TABLE pushes IN ACCESS EXCLUSIVE MODE"))
             add_pushes(other, [owed("c1")], clock.now_ms() - 1000)
@@ -61,7 +74,7 @@ async def test_a_claim_that_is_cancelled_leaves_no_lease(
         with suppress(asyncio.CancelledError):
             await running
     await database.write(lambda _: None)  # behind the claim
-    assert await rows() == [("delivered", None), ("pending", None)]
+    assert await states(database) == [("delivered", None), ("pending", None)]
 
 
 async def test_what_is_handed_over_keeps_no_lease(
@@ -71,17 +84,9 @@ async def test_what_is_handed_over_keeps_no_lease(
     if not database.shared:
         pytest.skip("there is one process, and no lease")
 
-    async def send(_self: Any, push: OwedPush, _secrets: Any) -> Outcome:
-        assert push.call_id == "c2"
-        return Outcome(answered=True)
-
-    monkeypatch.setattr("huibo.push.sender.Sender.send", send)
+    Receiver(monkeypatch, "c2")
     clock = Clock()
     deliverer = Deliverer(database, config.load().push, clock, "a")
-
-    async def rows() -> list[tuple[Any, ...]]:
-        query = select(pushes.c.state, pushes.c.leased_by).order_by(pushes.c.id)
-        return await database.read(lambda connection: [tuple(row) for row in connection.execute(query)])
 
     async def hand(push: Push) -> Handed:
         return await database.write(lambda connection: hand_over(connection, [push], "a", clock.now_ms()))
@@ -92,12 +97,11 @@ async def test_what_is_handed_over_keeps_no_lease(
     await asyncio.sleep(0)
     await database.write(lambda _: None)  # behind the end of the leases of the process before
     blocked, free = await hand(owed("c1")), await hand(owed("c2"))
-    assert await rows() == [("pending", None), ("pending", "a"), ("pending", "a")]
+    assert await states(database) == [("pending", None), ("pending", "a"), ("pending", "a")]
     deliverer.hand_over(blocked)
     deliverer.hand_over(free)
     async with asyncio.timeout(PATIENCE_S):
-        while await rows() != [("pending", None), ("pending", None), ("delivered", None)]:
-            await asyncio.sleep(0.01)
+        await until(database, [("pending", None), ("pending", None), ("delivered", None)])
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running

@@ -7,8 +7,8 @@ import sys
 import threading
 import time
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -40,15 +40,6 @@ SHORT_S = 0.3
 async def database(database: Database) -> Database:
     await database.write(own.create_all)
     return database
-
-
-@asynccontextmanager
-async def another(url: str) -> AsyncIterator[Database]:
-    database = Database(url)
-    try:
-        yield database
-    finally:
-        await database.close()
 
 
 async def test_who_has_given_up_waiting_has_asked_for_nothing(database: Database) -> None:
@@ -183,15 +174,16 @@ async def test_a_row_that_is_locked_holds_up_neither_the_others_nor_whoever_want
     if not database.shared:
         pytest.skip("SQLite locks all or nothing")
     monkeypatch.setattr(huibo.storage.database, "_LOCK_S", 1)
+    other = Database(database_url)
     await database.write(add("locked"))
     with database.engine.connect() as holder:
         holder.execute(select(counters).with_for_update())
-        async with another(database_url) as other:
-            began = time.monotonic()
-            results = await batch(other, *[_touch] * 10, add("free"))
-            assert time.monotonic() - began < 8  # and not ten times a second's wait, or more
-            assert [type(result) for result in results] == [OperationalError] * 10 + [str]
+        began = time.monotonic()
+        results = await batch(other, *[_touch] * 10, add("free"))
+        assert time.monotonic() - began < 8  # and not ten times a second's wait, or more
+        assert [type(result) for result in results] == [OperationalError] * 10 + [str]
         holder.rollback()
+    await other.close()
     await database.write(_touch)
 
 
@@ -220,7 +212,7 @@ async def test_the_end_is_not_held_up_by_a_database_that_hangs(
 
 
 async def test_two_processes_that_take_the_same_rows_in_turn_both_get_them(
-    database: Database, database_url: str
+    database: Database, other: Database
 ) -> None:
     for name in "ab":
         await database.write(add(name))
@@ -237,8 +229,7 @@ async def test_two_processes_that_take_the_same_rows_in_turn_both_get_them(
 
         return work
 
-    async with another(database_url) as other:
-        await asyncio.gather(database.write(both("a", "b")), other.write(both("b", "a")))
+    await asyncio.gather(database.write(both("a", "b")), other.write(both("b", "a")))
     values = await database.read(lambda c: list(c.scalars(select(counters.c.value))))
     assert values == [2, 2]
 
@@ -275,7 +266,7 @@ async def test_a_unit_that_collides_again_and_again_is_tried_a_few_times(
 
 
 async def test_an_app_that_another_process_is_busy_with_holds_up_nobody_elses_calls(
-    database: Database, database_url: str
+    database: Database, other: Database
 ) -> None:
     if not database.shared:
         pytest.skip("there is one process")
@@ -292,24 +283,23 @@ async def test_an_app_that_another_process_is_busy_with_holds_up_nobody_elses_ca
         assert done.wait(20)
 
     written: list[str] = []
-    async with another(database_url) as other:
-        busy = asyncio.create_task(other.write(hold, of="busy"))
-        await asyncio.to_thread(holds.wait, 20)
-        both = [
-            asyncio.create_task(database.write(lambda _, name=name: written.append(name), of=name))
-            for name in ("busy", "free")
-        ]
-        async with asyncio.timeout(20):
-            await both[1]
-        assert written == ["free"]
-        done.set()
-        async with asyncio.timeout(20):
-            await asyncio.gather(busy, *both)
+    busy = asyncio.create_task(other.write(hold, of="busy"))
+    await asyncio.to_thread(holds.wait, 20)
+    both = [
+        asyncio.create_task(database.write(lambda _, name=name: written.append(name), of=name))
+        for name in ("busy", "free")
+    ]
+    async with asyncio.timeout(20):
+        await both[1]
+    assert written == ["free"]
+    done.set()
+    async with asyncio.timeout(20):
+        await asyncio.gather(busy, *both)
     assert written == ["free", "busy"]
 
 
 async def test_rows_that_two_processes_put_at_once_are_there_once(
-    database: Database, database_url: str
+    database: Database, other: Database
 ) -> None:
     def put(connection: Connection, by: int) -> bytes:
         for n in range(5):
@@ -319,10 +309,9 @@ async def test_rows_that_two_processes_put_at_once_are_there_once(
         pay_in(connection, "app", 10, "test", "", 1)
         return secret(connection, "shared")
 
-    async with another(database_url) as other:
-        made = await asyncio.gather(
-            *(one.write(partial(put, by=by)) for _ in range(10) for by, one in enumerate((database, other)))
-        )
+    made = await asyncio.gather(
+        *(one.write(partial(put, by=by)) for _ in range(10) for by, one in enumerate((database, other)))
+    )
     assert len(set(made)) == 1
     assert len(await database.read(list_rates)) == 5
     assert len(await database.read(lambda c: list_locks(c, 2))) == 5
@@ -404,7 +393,7 @@ async def test_processes_that_open_a_new_database_at_once_do_not_trip(tmp_path: 
 
 
 async def test_units_about_the_same_apps_do_not_block_each_other_for_good(
-    database: Database, database_url: str
+    database: Database, other: Database
 ) -> None:
     """As calls are accepted and settled: an app is taken hold of first, what is on its account after it."""
     apps = [f"app-{n}" for n in range(6)]
@@ -422,16 +411,15 @@ async def test_units_about_the_same_apps_do_not_block_each_other_for_good(
         settle(connection, app_id, call_id, 0, 3, 1)
 
     await database.write(enter)
-    async with another(database_url) as other:
-        await asyncio.gather(
-            *(
-                one.write(partial(work, app_id=name, call_id=f"{names[0]}-{name}-{n}"), of=name)
-                for n in range(40)
-                for one, names in ((database, apps), (other, apps[::-1]))
-                for name in names
-                for work in ((accept, finish) if n % 2 else (finish, accept))
-            )
+    await asyncio.gather(
+        *(
+            one.write(partial(work, app_id=name, call_id=f"{names[0]}-{name}-{n}"), of=name)
+            for n in range(40)
+            for one, names in ((database, apps), (other, apps[::-1]))
+            for name in names
+            for work in ((accept, finish) if n % 2 else (finish, accept))
         )
+    )
     found = [await database.read(lambda c, name=name: find_account(c, name)) for name in apps]
     assert {(one.balance, one.held) for one in found} == {(1_000_000 - 80 * 3, 80 * 7)}
     if database.shared:

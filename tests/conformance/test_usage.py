@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import Connection
 
 from huibo.flow.state import CallState, Plan
-from huibo.model import AppSettings, Call
+from huibo.model import AppSettings, Call, Usage
 from huibo.storage.calls import add_call, save_step
 from huibo.storage.database import Database
-from huibo.storage.usage import Used, calls_of, legs_on, live_calls, used
+from huibo.storage.usage import calls_of, legs_on, live_calls, used
 
 NOW = 1_763_817_738_000
 HOUR_MS = 3600_000
@@ -62,14 +62,14 @@ LIMITS = [
 ]
 
 
-def by_hand(stored: list[tuple[Call, bool]], app_id: str, callee: str, limits: AppSettings) -> Used:
+def by_hand(stored: list[tuple[Call, bool]], app_id: str, callee: str, limits: AppSettings) -> Usage:
     own = [(call, over) for call, over in stored if call.app_id == app_id]
     lately = [call.accepted_at for call, _ in own if NOW - call.accepted_at <= 1000]
     at, nth = sorted(lately, reverse=True), limits.calls_per_second
     to_callee = [NOW - call.accepted_at for call, _ in own if call.callee == callee]
     in_hour = sum(ago < HOUR_MS for ago in to_callee)
     in_day = sum(ago < 24 * HOUR_MS for ago in to_callee)
-    return Used(
+    return Usage(
         live=sum(not over for _, over in own) if limits.calls_at_once else 0,
         nth_last_at=at[nth - 1] if nth and nth <= len(at) else None,
         callee_hour=in_hour if limits.callee_per_hour or limits.callee_per_day else 0,
@@ -87,7 +87,7 @@ def test_all_limits_are_counted_as_by_hand(database: Database, stored: list[tupl
 
 def test_what_has_no_limit_is_not_asked_for(database: Database) -> None:
     with database.engine.connect() as connection:
-        assert used(connection, "shop", CALLEES[0], AppSettings(), NOW) == Used()
+        assert used(connection, "shop", CALLEES[0], AppSettings(), NOW) == Usage()
         assert not connection.in_transaction()  # which the first statement would have begun
 
 

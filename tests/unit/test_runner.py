@@ -23,16 +23,8 @@ from huibo.storage.calls import add_call, find_cdr, unfinished
 from huibo.storage.database import Database
 from huibo.storage.migrate import migrate
 from huibo.wire.notifier import WireNotifier
+from tests.unit.test_machine import PLAN, A, B
 
-A, B = Leg.CALLER, Leg.CALLEE
-PLAN = Plan(
-    dispatch_deadline_s=30,
-    caller_ring_s=60,
-    callee_ring_s=60,
-    max_talk_s=1800,
-    caller_route=("t",),
-    callee_route=("t",),
-)
 BRISK = Plan(30, 1, 1, 1800, caller_route=("t",), callee_route=("t",))
 
 
