@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from bench import admission, calls, history, live, media, pushes
@@ -16,28 +17,28 @@ _PARTS = ("calls", "admission", "pushes", "live", "history", "media")
 _QUICK = ("calls", "admission", "pushes")
 
 
-async def run(quick: bool, parts: list[str], turns: int) -> list[Section]:
+async def run(quick: bool, parts: Sequence[str], turns: int, to: Path) -> tuple[Path, Path]:
+    """Write the report anew after each part: a run that is ended early leaves what it has measured."""
     asterisk = resolve()
-    sections = []
+    sections = list[Section]()
     folder = Path(tempfile.mkdtemp(prefix="huibo-bench-"))
+    measures: dict[str, Callable[[Path], Awaitable[Section]]] = {
+        "calls": lambda own: calls.measure(asterisk, own, quick, turns),
+        "admission": lambda own: admission.measure(own, quick),
+        "pushes": lambda own: pushes.measure(own, quick),
+        "live": lambda own: live.measure(own, quick),
+        "history": lambda own: history.measure(own, quick),
+        "media": lambda own: media.measure(asterisk, own, quick),
+    }
     try:
         for part in parts:
-            if part == "calls":
-                sections.append(await calls.measure(asterisk, folder / part, quick, turns))
-            elif part == "admission":
-                sections.append(await admission.measure(folder / part, quick))
-            elif part == "live":
-                sections.append(await live.measure(folder / part, quick))
-            elif part == "media":
-                sections.append(await media.measure(asterisk, folder / part, quick))
-            elif part == "history":
-                sections.append(await history.measure(folder / part, quick))
-            elif part == "pushes":
-                sections.append(await pushes.measure(folder / part, quick))
+            sections.append(await measures[part](folder / part))
+            shutil.rmtree(folder / part, ignore_errors=True)
             print(sections[-1].markdown(), flush=True)
+            written = write(sections, machine(), to)
     finally:
         shutil.rmtree(folder)
-    return sections
+    return written
 
 
 def main() -> None:
@@ -50,8 +51,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path("bench-report"), help="the folder of the report")
     options = parser.parse_args()
     parts = options.only or (_QUICK if options.quick else _PARTS)
-    sections = asyncio.run(run(options.quick, list(parts), options.turns))
-    text, data = write(sections, machine(), options.to)
+    text, data = asyncio.run(run(options.quick, parts, options.turns, options.to))
     print(f"written: {text}, {data}")
 
 
