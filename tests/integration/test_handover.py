@@ -178,7 +178,7 @@ async def test_calls_in_every_state_outlive_the_control_plane(own: StartStack, h
     assert (await cancel(customer, talking))["errorCode"] == "0"
     cdr = await talking.cdr()
     assert cdr["callEndStatus"] == "1"
-    assert once(talking)[-2:] == ["dst disaccept", "src disaccept"]
+    assert set(once(talking)[-2:]) == {"dst disaccept", "src disaccept"}  # whichever phone is quicker
     assert (await going.cdr())["callEndStatus"] == "1"
 
     cdr = await bounded.cdr()
