@@ -27,6 +27,7 @@ class Slots:
         self._total = total
         self._per_receiver = per_receiver
         self._used = 0
+        self._on_trial = 0  # of these, towards receivers that do not answer
         self._under_way: dict[str, int] = {}
         self._answering: dict[str, None] = {}  # the least recent first
 
@@ -39,6 +40,7 @@ class Slots:
 
     def take(self, receiver: str) -> None:
         self._used += 1
+        self._on_trial += receiver.removesuffix(REPLAY_LANE) not in self._answering
         self._under_way[receiver] = self.under_way(receiver) + 1
 
     def give_back(self, receiver: str, answered: bool) -> None:
@@ -49,16 +51,30 @@ class Slots:
         else:
             del self._under_way[receiver]
         name = receiver.removesuffix(REPLAY_LANE)
-        self._answering.pop(name, None)
+        answered_before = name in self._answering
+        self._on_trial -= not answered_before
+        if answered_before:
+            self._doubt(name)
         if answered:
-            self._answering[name] = None
-            if len(self._answering) > _REMEMBERED:
-                del self._answering[next(iter(self._answering))]
+            self._trust(name)
+
+    def _trust(self, name: str) -> None:
+        self._answering[name] = None
+        self._on_trial -= self._of_both_lanes(name)
+        if len(self._answering) > _REMEMBERED:
+            self._doubt(next(iter(self._answering)))
+
+    def _doubt(self, name: str) -> None:
+        del self._answering[name]
+        self._on_trial += self._of_both_lanes(name)
+
+    def _of_both_lanes(self, name: str) -> int:
+        return self.under_way(name) + self.under_way(name + REPLAY_LANE)
 
     def copy(self) -> Slots:
         """A snapshot to plan with, elsewhere."""
         twin = Slots(self._total, self._per_receiver)
-        twin._used = self._used
+        twin._used, twin._on_trial = self._used, self._on_trial
         twin._under_way = self._under_way.copy()
         twin._answering = self._answering.copy()
         return twin
@@ -76,11 +92,8 @@ class Slots:
             share = max(1, share // 4)
         if not answers:
             half = max(1, total // 2)
-            used = sum(count for each, count in self._under_way.items() if not self._answers(each))
-            free, free_for_more = min(free, half - used), min(free_for_more, half * 3 // 4 - used)
+            free = min(free, half - self._on_trial)
+            free_for_more = min(free_for_more, half * 3 // 4 - self._on_trial)
         if not own and free > 0:
             return min(left, max(1, min(share, free_for_more)))
         return max(0, min(share - own, free_for_more, left))
-
-    def _answers(self, receiver: str) -> bool:
-        return receiver.removesuffix(REPLAY_LANE) in self._answering

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,3 +141,25 @@ def test_the_bounds_hold_and_nobody_waits_for_nothing(
         assert all(slots.under_way(n) + slots.under_way(n + REPLAY_LANE) <= each for n in names)
         if not held:
             assert all(slots.room(n) >= 1 and slots.room(n + REPLAY_LANE) >= 1 for n in names)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.sampled_from(["take", "answer", "hang"])))
+)
+def test_those_on_trial_are_counted_right_whatever_happens(steps: list[tuple[str, bool, str]]) -> None:
+    slots, under_way, answering = Slots(TOTAL, EACH), Counter[str](), set[str]()
+    for name, replayed, what in steps:
+        receiver = name + REPLAY_LANE if replayed else name
+        if what == "take":
+            slots.take(receiver)
+            under_way[receiver] += 1
+        elif under_way[receiver]:
+            slots.give_back(receiver, answered=what == "answer")
+            under_way[receiver] -= 1
+            (answering.add if what == "answer" else answering.discard)(name)
+    on_trial = sum(count for each, count in under_way.items() if each[0] not in answering)
+    half, taken = TOTAL // 2, 0
+    while slots.room(f"new-{taken}"):
+        slots.take(f"new-{taken}")
+        taken += 1
+    assert taken == max(0, min(half - on_trial, TOTAL - under_way.total()))
