@@ -115,8 +115,9 @@ def inherit(connection: Connection, name: str) -> None:
     It may have had another name before; its calls, and recordings to be finished, are no less its own.
     """
     unfinished = select(recordings.c.call_id).where(recordings.c.state == PENDING)
-    owed = calls.c.ended_at.is_(None) | calls.c.call_id.in_(unfinished)
-    connection.execute(update(calls).where(calls.c.cell != name, owed).values(cell=name))
+    # one after the other: for both at once all calls there ever were are looked at
+    for owed in (calls.c.ended_at.is_(None), calls.c.call_id.in_(unfinished)):
+        connection.execute(update(calls).where(calls.c.cell != name, owed).values(cell=name))
 
 
 def take_over(connection: Connection, by: str, silent_ms: int, limit: int) -> list[tuple[Call, CallState]]:

@@ -104,6 +104,27 @@ async def test_a_renamed_cell_keeps_what_is_not_over(database: Database) -> None
     assert due.call_id == recorded
 
 
+async def test_what_is_over_is_not_looked_at_for_an_inheritance(database: Database) -> None:
+    if database.shared:
+        pytest.skip("there is nothing to inherit: other processes may live")
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Connection, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    await database.write(lambda connection: cells.inherit(connection, "new"))
+    event.remove(database.engine, "before_cursor_execute", note)
+    updates = [one for one in asked if one[0].startswith("UPDATE calls")]
+    assert updates
+    with database.engine.connect() as connection:
+        for statement, parameters in updates:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            looked_at = [row[3] for row in plan if " calls" in row[3]]
+            assert looked_at
+            assert all(" USING " in step for step in looked_at), looked_at
+
+
 async def test_whoever_has_lost_a_call_can_store_nothing_of_it(database: Database) -> None:
     call, state = replace(call_of(fresh_id()), cell="one"), CallState(ACCEPTED, PLAN)
     await database.write(lambda connection: add_call(connection, call, state))
