@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -16,14 +16,15 @@ import structlog
 from huibo.engine.ari.channels import probe_of
 from huibo.engine.ari.client import AriClient, AriError
 from huibo.engine.ari.health import Health
-from huibo.engine.ari.objects import Fields, PjsipObject, endpoint_of, objects_of, trunk_of, watch_of
+from huibo.engine.ari.objects import Fields, PjsipObject, endpoint_of, objects_of, trunk_of, watch_of, watched
 from huibo.errors import EngineError
 from huibo.model import Trunk, TrunkState
 from huibo.ports import LineHealth
 
 log = structlog.get_logger()
 
-_NO_SOURCE, _TRIES, _AGAIN_S = 422, 10, 0.05
+_NOT_FOUND = 404
+_TRIES, _AGAIN_S = 200, 0.01
 _LOOK_S = 3.0  # between two looks at registrations, and tries with what Asterisk refused
 _SOON_S = 1.0  # the same while a registration is waited for
 _NO_CONTACT = 500  # "Allocation failed"
@@ -147,39 +148,65 @@ class Trunks:
     ) -> bool | None:
         """Its state as of now; None: not known, or not watched.
 
-        All at once: they are taken in this order, and no dial comes between them. Where an address changes,
-        its record is made anew, and the endpoint that watches it: else that would be online for ever.
+        What is dialled, all at once: it is taken in this order, and no dial comes between. An address that
+        changes has its record made anew, and the endpoint that watches it: that would be online for ever.
         """
-        objects, watch = list(changed), ("endpoint", watch_of(trunk.name))
-        for one in objects:
-            held[one.kind, one.name] = None
-        old = [watch, *((one.kind, one.name) for one in moved)]
-        leaving = [self._client.delete(f"{_CONFIG}/{kind}/{name}") for kind, name in old if len(old) > 1]
-        done = await asyncio.gather(*leaving, *map(self._put_one, objects), return_exceptions=True)
-        for error in done:
-            if isinstance(error, BaseException):
-                raise error
-        made = {(one.kind, one.name): one.fields for one in objects}
-        held.update({key: fields for key, fields in made.items() if key != watch})
-        if watch not in made:
+        objects = {(one.kind, one.name): one for one in changed}
+        key = ("endpoint", watch_of(trunk.name))
+        watch, anew = objects.pop(key, None), key not in held
+        if moved:
+            await self._drop(key)
+        held.update(dict.fromkeys(objects))
+        leaving = [self._drop((one.kind, one.name)) for one in moved]
+        await _all_of(*leaving, *map(self._put_one, objects.values()))
+        held.update({key: one.fields for key, one in objects.items()})
+        if watch is None:
             return None
-        await self._listen_to(watch[1])
-        held[watch] = made[watch]  # else it is made and listened to once more
+        held[key] = None
+        if anew:
+            await self._gone(watch.name)
+        await self._put_one(watch)
+        await self._listen("POST", watch.name)
+        held[key] = watch.fields  # else it is made and listened to once more
         # what it has come to before we listened is never told
-        state = await self._client.request("GET", f"endpoints/PJSIP/{watch[1]}")
-        return True if state["state"] == "online" else await self._untold(trunk)
+        return True if await self._state_of(watch.name) == "online" else await self._untold(trunk)
 
-    async def _listen_to(self, endpoint: str) -> None:
-        """For a moment after it was made anew, Asterisk may not find it there."""
-        subscription = f"applications/{self._client.app}/subscription"
-        for left in reversed(range(_TRIES)):
+    async def _listen(self, method: str, endpoint: str) -> None:
+        path = f"applications/{self._client.app}/subscription"
+        await self._client.request(method, path, eventSource=f"endpoint:PJSIP/{endpoint}")
+
+    async def _drop(self, key: Key) -> bool:
+        """Whether it was still there.
+
+        Asterisk's late news that a watched endpoint has gone would end our listening to the next of its name.
+        """
+        kind, name = key
+        if watched(name) is not None:
             try:
-                await self._client.request("POST", subscription, eventSource=f"endpoint:PJSIP/{endpoint}")
-                return
+                await self._listen("DELETE", name)
             except AriError as error:
-                if error.status != _NO_SOURCE or not left:
-                    raise
+                log.debug("endpoint was not listened to", endpoint=name, reason=str(error))
+        return await self._client.delete(f"{_CONFIG}/{kind}/{name}")
+
+    async def _gone(self, endpoint: str) -> None:
+        """Asterisk buries an endpoint a little after it was deleted, and with it one made anew meanwhile.
+
+        One that is still there in the end was not deleted.
+        """
+        for _ in range(_TRIES):
+            if await self._state_of(endpoint) is None:
+                return
             await asyncio.sleep(_AGAIN_S)
+
+    async def _state_of(self, endpoint: str) -> str | None:
+        """None: there is no such endpoint, or not yet."""
+        try:
+            state: str = (await self._client.request("GET", f"endpoints/PJSIP/{endpoint}"))["state"]
+        except AriError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            return None
+        return state
 
     async def _untold(self, trunk: Trunk) -> bool | None:
         """Whether a trunk that is not online is down or has not been asked yet; only what dials is told.
@@ -224,7 +251,7 @@ class Trunks:
         for key in sorted(keys, key=lambda key: _REMOVAL.index(key[0])):
             if key[0] == "auth" and now < self._goodbyes.get(name, 0.0):
                 return
-            was_there = await self._client.delete(f"{_CONFIG}/{key[0]}/{key[1]}")
+            was_there = await self._drop(key)
             del held[key]
             if was_there and key[0] == "registration":
                 self._goodbyes[name] = now + _GOODBYE_S
@@ -270,3 +297,10 @@ class Trunks:
 
 def _moved(held: Fields | None, record: PjsipObject) -> bool:
     return held is not None and held.get("contact") != record.fields["contact"]
+
+
+async def _all_of(*requests: Awaitable[None] | Awaitable[bool]) -> None:
+    """All are sent at once, and all have ended, whatever becomes of one. Raises the first error."""
+    for done in await asyncio.gather(*requests, return_exceptions=True):
+        if isinstance(done, BaseException):
+            raise done
