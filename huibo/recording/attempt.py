@@ -153,14 +153,14 @@ class Attempt:
         if not await means.database.write(lambda connection: self._save(connection, kept, made.lacks, now)):
             raise _Lost
         means.pushes_owed()
-        told = self._log.bind(talk_ms=held.talk_ms, bytes=kept.bytes, attempts=held.attempts + 1)
-        told.info("recording ready", silent=list(made.silent))
-        if made.lacks is not None:
-            told.warning("recording incomplete", reason=made.lacks)
         try:
             await asyncio.to_thread(means.raw.remove, held.call_id)
         except OSError as error:  # the sweep will try again
             self._log.warning("raw files not deleted", reason=str(error))
+        told = self._log.bind(talk_ms=held.talk_ms, bytes=kept.bytes, attempts=held.attempts + 1)
+        told.info("recording ready", silent=list(made.silent))
+        if made.lacks is not None:
+            told.warning("recording incomplete", reason=made.lacks)
 
     def _save(self, connection: Connection, kept: Kept, lacks: str | None, now: int) -> bool:
         """A unit of work: the recording is ready, and its push is owed."""
