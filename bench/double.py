@@ -44,11 +44,11 @@ class EngineDouble:
     async def know_trunks(self, _trunks: Mapping[str, Trunk]) -> None:
         pass
 
-    async def dial_caller(self, call: Call, _trunk: str, _ring_s: int, _guard_s: int) -> None:
+    async def dial_caller(self, call: Call, _trunk: str, _ring_s: int, _guard_s: int, _attempt: int) -> None:
         self._answer(call.call_id, Leg.CALLER)
 
     async def dial_callee(
-        self, call: Call, _trunk: str, _ring_s: int, _guard_s: int, _record: bool, _again: bool
+        self, call: Call, _trunk: str, _ring_s: int, _guard_s: int, _record: bool, _attempt: int
     ) -> None:
         self._answer(call.call_id, Leg.CALLEE)
         end = asyncio.get_running_loop().call_later(self._hold_s, self._end, call.call_id, Leg.CALLEE)

@@ -63,16 +63,19 @@ class Engine(Protocol):
     def line(self, trunk: str) -> LineHealth:
         """What is known of a trunk at this moment."""
 
-    async def dial_caller(self, call: Call, trunk: str, ring_s: int, guard_s: int) -> None:
-        """Send the INVITE of the caller's leg; the engine itself ends the leg after `guard_s`."""
+    async def dial_caller(self, call: Call, trunk: str, ring_s: int, guard_s: int, attempt: int) -> None:
+        """Send the INVITE of the caller's leg; the engine itself ends the leg after `guard_s`.
+
+        `attempt`: how many trunks were tried before for this leg; never the same twice.
+        """
 
     async def dial_callee(
-        self, call: Call, trunk: str, ring_s: int, guard_s: int, record: bool, again: bool
+        self, call: Call, trunk: str, ring_s: int, guard_s: int, record: bool, attempt: int
     ) -> None:
         """Bridge the answered caller and send the callee's INVITE with early media through.
 
-        `record`: what the caller says and hears is written to two files from here on. `again`: another trunk
-        was tried before, so that the bridge and the recording may be there.
+        `record`: what the caller says and hears is written to two files from here on. `attempt`: as for the
+        caller; when not the first, the bridge and the recording may be there.
         """
 
     async def play(self, call_id: str, turn: int, path: str) -> None:

@@ -343,11 +343,12 @@ class CallRunner:
     async def _ask_engine(self, command: EngineCommand) -> None:
         engine, call_id = self._services.engine, self.call.call_id
         match command:
-            case DialCaller(trunk, ring_s, guard_s):  # a call accepted by an older version has no route
-                await engine.dial_caller(self.call, trunk or self.call.caller_trunk, ring_s, guard_s)
-            case DialCallee(trunk, ring_s, guard_s, record, again):
+            case DialCaller(trunk, ring_s, guard_s, attempt):
+                on = trunk or self.call.caller_trunk  # a call accepted by an older version has no route
+                await engine.dial_caller(self.call, on, ring_s, guard_s, attempt)
+            case DialCallee(trunk, ring_s, guard_s, record, attempt):
                 on = trunk or self.call.callee_trunk
-                await engine.dial_callee(self.call, on, ring_s, guard_s, record, again)
+                await engine.dial_callee(self.call, on, ring_s, guard_s, record, attempt)
             case Play(path, turn):
                 await engine.play(call_id, turn, path)
             case StopPlay(turn):

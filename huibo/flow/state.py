@@ -264,23 +264,26 @@ class Seize:
 
 @dataclass(frozen=True, slots=True)
 class DialCaller:
+    """`attempt`: how many trunks were tried before."""
+
     trunk: str
     ring_s: int
     guard_s: int
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DialCallee:
     """Bridge the caller and dial the callee; with `record`, record what they say from here on.
 
-    `again`: after another trunk, so that the bridge and the recording may be there.
+    `attempt`: how many trunks were tried before; if any, the bridge and the recording may be there.
     """
 
     trunk: str
     ring_s: int
     guard_s: int
     record: bool = False
-    again: bool = False
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

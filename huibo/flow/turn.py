@@ -60,9 +60,9 @@ class Turn:
         if leg is Leg.CALLER:
             before_s = plan.caller_ring_s + longest_menu_s(self.state)
             before_s += TRUNK_SILENT_S * (len(plan.callee_route) - 1) if plan.callee_route else 0
-            self.do(DialCaller(trunk, plan.caller_ring_s, before_s + guard_s))
+            self.do(DialCaller(trunk, plan.caller_ring_s, before_s + guard_s, len(one.tried)))
             return
-        self.do(DialCallee(trunk, plan.callee_ring_s, guard_s, plan.record, again=bool(one.tried)))
+        self.do(DialCallee(trunk, plan.callee_ring_s, guard_s, plan.record, len(one.tried)))
         self.start_ringback()
 
     def give_up_trunk(self, leg: Leg, at: int, reason: EndReason, sip_code: int | None = None) -> None:

@@ -103,7 +103,10 @@ _KINDS = (
     *("Dial", "ChannelStateChange", "ChannelDestroyed", "ChannelHangupRequest", "ChannelDtmfReceived"),
     *("PlaybackFinished", "StasisStart", "StasisEnd", "ChannelCreated", "Unknown"),
 )
-_IDS = ("c-a", "c-b", "c-a-1", "c-a-ringback", "c-c", "a", "", "-a", "1763817738.1", "c-a-٣", "c-b-2")
+_IDS = (
+    *("c-a", "c-b", "c-a-1", "c-a-ringback", "c-c", "a", "", "-a", "1763817738.1", "c-a-٣", "c-b-2"),
+    *("c-b.2", "c-a.٣"),
+)
 _MEMBERS = (
     "type",
     "channel",
@@ -135,7 +138,7 @@ def ari(data: bytes) -> None:
             assert isinstance(one, LegEvent)
             assert isinstance(one.leg, Leg)
         if source.below(8) == 0:
-            source.one_of((translator.ignore, translator.heed))(source.one_of(_IDS))
+            translator.ignore(source.one_of(_IDS))
 
 
 def _event(source: Source) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from huibo.clock import Clock
 from huibo.config import load
 from huibo.engine.ari.adapter import AriEngine, EngineListener
-from huibo.engine.ari.channels import Translator, channel_of, leg_of, play_of
+from huibo.engine.ari.channels import Names, Translator, channel_of, leg_of, play_of
 from huibo.engine.events import (
     KeyPressed,
     LegAnswered,
@@ -68,12 +68,39 @@ def tell(*events: Event, translator: Translator | None = None) -> list[LegEvent]
 
 
 @pytest.mark.parametrize("leg", Leg)
-def test_a_channel_tells_whose_it_is(leg: Leg) -> None:
-    assert leg_of(channel_of(CALL, leg)) == (CALL, leg)
+@pytest.mark.parametrize("attempt", [0, 1, 2, 31])
+def test_a_channel_tells_whose_it_is(leg: Leg, attempt: int) -> None:
+    assert leg_of(channel_of(CALL, leg, attempt)) == (CALL, leg)
+
+
+def test_each_attempt_has_a_channel_of_its_own_and_the_last_is_the_legs() -> None:
+    names = Names()
+    assert names.of(CALL, A) == channel_of(CALL, A)
+    channels = [names.begin(CALL, A, attempt) for attempt in range(12)]
+    assert len(set(channels)) == 12
+    assert (names.of(CALL, A), names.of(CALL, B)) == (channels[-1], channel_of(CALL, B))
+    names.take(destroyed(channels[3]))
+    assert names.of(CALL, A) == channels[-1]
+    names.take(destroyed(channels[-1]))
+    assert len(names) == 0
+
+
+def test_stock_tells_the_last_of_several_channels_of_a_leg() -> None:
+    names = Names()
+    names.begin("gone", B, 1)
+    late, first = channel_of(CALL, A, 10), channel_of(CALL, B)
+    others = ["x-probe", "1763817738.12"]
+    found = names.take_stock([late, channel_of(CALL, A, 9), channel_of(CALL, A), first, *others])
+    assert found == {(CALL, A): late, (CALL, B): first}
+    assert (names.of(CALL, A), names.of(CALL, B), len(names)) == (late, first, 1)
 
 
 @pytest.mark.parametrize(
-    "channel", ["1763817738.12", "", "a", "-", CALL, f"{CALL}-c", f"{CALL}-", f"{CALL}-A", f"{CALL}-ringback"]
+    "channel",
+    [
+        *("1763817738.12", "", "a", "-", CALL, f"{CALL}-c", f"{CALL}-", f"{CALL}-A", f"{CALL}-ringback"),
+        *(f"{CALL}-a.", f"{CALL}-a.0", f"{CALL}-a.x", f"{CALL}-a.1.1", f"{CALL}-a.\u0663", f"{CALL}-.1"),
+    ],
 )
 def test_other_channels_are_not_ours(channel: str) -> None:
     assert leg_of(channel) is None

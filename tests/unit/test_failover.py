@@ -44,7 +44,7 @@ def test_a_cause_that_proves_silence_leads_to_the_next_trunk(sip: int, leg: Leg)
     told = list(story.told)
     assert story.after(900).leg(LegEnded, leg, sip_code=sip) == [Seize(leg, "two")]
     again = story.after(40).take(LineFree(leg, "two", story.now))
-    dialled = DialCaller("two", 60, GUARD_A) if leg is A else DialCallee("two", 60, GUARD_B, again=True)
+    dialled = DialCaller("two", 60, GUARD_A, 1) if leg is A else DialCallee("two", 60, GUARD_B, attempt=1)
     assert again == [dialled]
     assert story.told == told  # nothing of it is the customer's business
     story.leg(LegInvited, leg)

@@ -17,7 +17,7 @@ import structlog
 
 from huibo.clock import Clock
 from huibo.config import EngineSettings
-from huibo.engine.ari.channels import Translator, channel_of, is_probe, leg_of, play_of
+from huibo.engine.ari.channels import Names, Translator, is_probe, leg_of, play_of
 from huibo.engine.ari.client import AriClient, AriError
 from huibo.engine.ari.dialling import Dialler
 from huibo.engine.ari.leftovers import Leftovers
@@ -86,11 +86,19 @@ class AriEngine:
         )
         self._find_trunk = find_trunk
         self._trunks = Trunks(self._client, no_audio_s)
+        self._names = Names()
         self._translator = Translator()
         self._stamps = Stamps()
         self._leftovers = Leftovers(self._client)
         self._dialler = Dialler(
-            self._client, self._trunks, self._translator, self._leftovers, settings, raw, find_trunk
+            self._client,
+            self._trunks,
+            self._names,
+            self._translator,
+            self._leftovers,
+            settings,
+            raw,
+            find_trunk,
         )
         self._takers: Mapping[str, tuple[Callable[[dict[str, Any]], None], ...]] = {
             "ContactStatusChange": (self._trunks.take,),
@@ -100,7 +108,7 @@ class AriEngine:
             "ChannelDtmfReceived": (self._tell,),
             "PlaybackFinished": (self._tell,),
             "ChannelHangupRequest": (self._tell,),
-            "ChannelDestroyed": (self._dialler.take, self._leftovers.take, self._tell),
+            "ChannelDestroyed": (self._dialler.take, self._leftovers.take, self._names.take, self._tell),
         }
         self._listener: EngineListener | None = None
         self._ready = False
@@ -148,13 +156,13 @@ class AriEngine:
         """These are all trunks from now on: Asterisk is made to agree as soon as there is one."""
         self._trunks.know(trunks)
 
-    async def dial_caller(self, call: Call, trunk: str, ring_s: int, guard_s: int) -> None:
-        await self._dialler.caller(call, trunk, ring_s, guard_s)
+    async def dial_caller(self, call: Call, trunk: str, ring_s: int, guard_s: int, attempt: int) -> None:
+        await self._dialler.caller(call, trunk, ring_s, guard_s, attempt)
 
     async def dial_callee(
-        self, call: Call, trunk: str, ring_s: int, guard_s: int, record: bool, again: bool
+        self, call: Call, trunk: str, ring_s: int, guard_s: int, record: bool, attempt: int
     ) -> None:
-        await self._dialler.callee(call, trunk, ring_s, guard_s, record, again)
+        await self._dialler.callee(call, trunk, ring_s, guard_s, record, attempt)
 
     async def start_ringback(self, call_id: str, over_media: bool) -> None:
         await self._dialler.start_ringback(call_id, over_media)
@@ -165,7 +173,7 @@ class AriEngine:
     async def play(self, call_id: str, turn: int, path: str) -> None:
         await self._client.request(
             "POST",
-            f"channels/{channel_of(call_id, Leg.CALLER)}/play/{play_of(call_id, turn)}",
+            f"channels/{self._names.of(call_id, Leg.CALLER)}/play/{play_of(call_id, turn)}",
             media=_sound(path),
         )
 
@@ -183,12 +191,12 @@ class AriEngine:
 
     async def warn(self, call_id: str, leg: Leg) -> None:
         await self._client.request(
-            "POST", f"channels/{channel_of(call_id, leg)}/play", media=_sound(self._warning)
+            "POST", f"channels/{self._names.of(call_id, leg)}/play", media=_sound(self._warning)
         )
 
     async def guard_talk(self, call_id: str, seconds: int) -> None:
         for leg in Leg:
-            path = f"channels/{channel_of(call_id, leg)}/variable"
+            path = f"channels/{self._names.of(call_id, leg)}/variable"
             await self._client.tell("POST", path, variable="TIMEOUT(absolute)", value=seconds)
 
     async def shorten_path(self, call_id: str, trunks: Collection[str]) -> None:
@@ -200,12 +208,12 @@ class AriEngine:
             trunk = await self._find_trunk(name)
             if trunk is None or not trunk.direct_media:
                 return
-        mute = f"channels/{channel_of(call_id, Leg.CALLEE)}/mute"
+        mute = f"channels/{self._names.of(call_id, Leg.CALLEE)}/mute"
         answers = [await self._client.send(method, mute, direction="in") for method in ("POST", "DELETE")]
         await asyncio.gather(*answers)
 
     async def hang_up(self, call_id: str, leg: Leg) -> None:
-        await self._leftovers.end(f"channels/{channel_of(call_id, leg)}")
+        await self._leftovers.end(f"channels/{self._names.of(call_id, leg)}")
 
     async def release(self, call_id: str) -> None:
         await self._leftovers.end(f"bridges/{call_id}")
@@ -213,14 +221,13 @@ class AriEngine:
     async def take_stock(self, owned: Collection[str]) -> list[LiveLeg]:
         """Strays are ended afterwards: there may be many, and one that resists must not hold up the rest."""
         legs = []
-        for channel in await self._client.fetch("channels"):
-            name, state = channel["id"], channel["state"]
-            if (ours := leg_of(name)) is None:
-                if is_probe(name):
-                    self._leftovers.add(f"channels/{name}")
-            elif ours[0] in owned:
+        states = {channel["id"]: channel["state"] for channel in await self._client.fetch("channels")}
+        current = self._names.take_stock(states)
+        for name, state in states.items():
+            ours = leg_of(name)
+            if ours is not None and ours[0] in owned and current[ours] == name:
                 legs.append(LiveLeg(*ours, answered=state == "Up", ringing=state == "Ringing"))
-            else:
+            elif ours is not None or is_probe(name):
                 self._leftovers.add(f"channels/{name}")
         for bridge in await self._client.fetch("bridges"):
             if bridge["creator"] == "Stasis" and bridge["id"] not in owned:

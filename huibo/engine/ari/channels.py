@@ -6,6 +6,8 @@ few flags that it keeps per channel.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from huibo.engine.events import (
@@ -24,6 +26,7 @@ _NO_MEDIA = (
     44  # Q.850 "requested channel unavailable": what chan_pjsip gives when RTP stays away (rtp_timeout)
 )
 _PROBE = "-probe"
+_ATTEMPT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 _DIAL = {"": LegInvited, "PROGRESS": LegEarlyMedia}
 _STATES = {
     "Ringing": LegRinging,
@@ -32,8 +35,11 @@ _STATES = {
 _LEGS = {leg.value: leg for leg in Leg}
 
 
-def channel_of(call_id: str, leg: Leg) -> str:
-    return f"{call_id}-{leg.value}"
+def channel_of(call_id: str, leg: Leg, attempt: int = 0) -> str:
+    """A name of its own for each attempt: with Asterisk's late news that the channel of the last one is gone,
+    an application stops hearing of the next channel of that name.
+    """
+    return f"{call_id}-{leg.value}.{attempt}" if attempt else f"{call_id}-{leg.value}"
 
 
 def play_of(call_id: str, turn: int) -> str:
@@ -53,8 +59,55 @@ def is_probe(channel: str) -> bool:
 def leg_of(channel: str) -> tuple[str, Leg] | None:
     """The call and leg that a channel id belongs to; None for a channel that is not ours."""
     call_id, dash, suffix = channel.rpartition("-")
-    leg = _LEGS.get(suffix)
-    return (call_id, leg) if dash and leg is not None else None
+    name, dot, attempt = suffix.partition(".")
+    leg = _LEGS.get(name)
+    if not dash or leg is None or (dot and not _ATTEMPT.fullmatch(attempt)):
+        return None
+    return call_id, leg
+
+
+class Names:
+    """Which channel each leg is on at this moment."""
+
+    def __init__(self) -> None:
+        self._later: dict[tuple[str, Leg], str] = {}  # of legs that are not at their first attempt
+
+    def __len__(self) -> int:
+        return len(self._later)
+
+    def of(self, call_id: str, leg: Leg) -> str:
+        return self._later.get((call_id, leg)) or channel_of(call_id, leg)
+
+    def begin(self, call_id: str, leg: Leg, attempt: int) -> str:
+        """The leg is on this attempt's channel from now on, whose name is returned."""
+        channel = channel_of(call_id, leg, attempt)
+        if attempt:
+            self._later[call_id, leg] = channel
+        return channel
+
+    def gone(self, channel: str) -> None:
+        """That channel is no more."""
+        ours = leg_of(channel)
+        if ours is not None and self._later.get(ours) == channel:
+            del self._later[ours]
+
+    def take(self, event: dict[str, Any]) -> None:
+        """The end of a channel."""
+        self.gone(event["channel"]["id"])
+
+    def take_stock(self, channels: Iterable[str]) -> dict[tuple[str, Leg], str]:
+        """These are all channels that there are. Returns those that legs are on: of several the last."""
+        current: dict[tuple[str, Leg], str] = {}
+        for channel in sorted(channels, key=_attempt_of):
+            if (ours := leg_of(channel)) is not None:
+                current[ours] = channel
+        self._later = {ours: channel for ours, channel in current.items() if channel != channel_of(*ours)}
+        return current
+
+
+def _attempt_of(channel: str) -> int:
+    attempt = channel.rpartition(".")[2]
+    return int(attempt) if leg_of(channel) is not None and attempt != channel else 0
 
 
 class Translator:
@@ -67,10 +120,6 @@ class Translator:
     def ignore(self, channel: str) -> None:
         """Say nothing of this channel any more, its end included."""
         self._ignored.add(channel)
-
-    def heed(self, channel: str) -> None:
-        """Say again what happens to it."""
-        self._ignored.discard(channel)
 
     def take(self, event: dict[str, Any], at: int) -> list[LegEvent]:
         """The leg events that an ARI event amounts to, in order; most amount to none."""

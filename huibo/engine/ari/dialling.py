@@ -1,18 +1,18 @@
 """How a leg is dialled: created, put into the bridge, sent; and the recording and ringing tone with it.
 
-Decides nothing about calls. Whatever fails before the INVITE leaves no channel behind, so that the leg may be
-dialled over another trunk under the same name.
+Decides nothing about calls. Of what fails before the INVITE nobody is told but who asked for it, so that the
+leg may be dialled over another trunk.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from huibo.config import EngineSettings
-from huibo.engine.ari.channels import Translator, channel_of
+from huibo.engine.ari.channels import Names, Translator
 from huibo.engine.ari.client import GONE, AriClient, AriError
 from huibo.engine.ari.leftovers import Leftovers
 from huibo.engine.ari.trunks import Trunks
@@ -23,8 +23,11 @@ from huibo.numbers import shown, written
 from huibo.recording.raw import RawRecordings
 
 _THERE_ALREADY = 409
-_LAST_WORDS_S = 1.0  # the last event of a channel may come after it is gone
 _RING_MARGIN_S = 5  # Asterisk's own ring timer is only the second guard
+
+
+class _Gone(EngineError):
+    """The channel has come to its end, and that has been told."""
 
 
 class Dialler:
@@ -34,6 +37,7 @@ class Dialler:
         self,
         client: AriClient,
         trunks: Trunks,
+        names: Names,
         translator: Translator,
         leftovers: Leftovers,
         settings: EngineSettings,
@@ -42,6 +46,7 @@ class Dialler:
     ) -> None:
         self._client = client
         self._trunks = trunks
+        self._names = names
         self._translator = translator
         self._leftovers = leftovers
         self._settings = settings
@@ -49,42 +54,37 @@ class Dialler:
         self._find_trunk = find_trunk
         self._paces: dict[str, Pace] = {}
         self._arrivals: dict[str, asyncio.Future[None]] = {}  # channels on their way into the application
-        self._leaving: dict[str, asyncio.Future[None]] = {}  # channels whose end is waited for
 
     def take(self, event: dict[str, Any]) -> None:
         """A channel has come into the application, or is gone."""
-        kind, channel = event["type"], event["channel"]["id"]
-        arrival, leaving = self._arrivals.get(channel), self._leaving.get(channel)
+        arrival = self._arrivals.get(event["channel"]["id"])
         if arrival is not None and not arrival.done():
-            if kind == "StasisStart":
+            if event["type"] == "StasisStart":
                 arrival.set_result(None)
             else:
-                arrival.set_exception(EngineError("the channel is gone"))
-        if kind == "ChannelDestroyed" and leaving is not None and not leaving.done():
-            leaving.set_result(None)
+                arrival.set_exception(_Gone("the channel is gone"))
 
-    async def caller(self, call: Call, trunk: str, ring_s: int, guard_s: int) -> None:
-        await self._dial(call, Leg.CALLER, trunk, ring_s, guard_s)
+    async def caller(self, call: Call, trunk: str, ring_s: int, guard_s: int, attempt: int) -> None:
+        await self._dial(call, Leg.CALLER, trunk, ring_s, guard_s, attempt)
 
     async def callee(
-        self, call: Call, trunk: str, ring_s: int, guard_s: int, record: bool, again: bool
+        self, call: Call, trunk: str, ring_s: int, guard_s: int, record: bool, attempt: int
     ) -> None:
-        caller, callee = (channel_of(call.call_id, leg) for leg in Leg)
-        if again:
+        caller = self._names.of(call.call_id, Leg.CALLER)
+        if attempt:
             await self._mend(call.call_id, caller, record)
         else:
             if record:
                 await self._record(call.call_id, caller)
             # its answer is not waited for: without a bridge the joining fails
             await self._client.tell("POST", "bridges", bridgeId=call.call_id, type="mixing")
-        joining = callee if again else f"{caller},{callee}"
-        await self._dial(call, Leg.CALLEE, trunk, ring_s, guard_s, joining)
+        await self._dial(call, Leg.CALLEE, trunk, ring_s, guard_s, attempt, () if attempt else (caller,))
 
     async def start_ringback(self, call_id: str, over_media: bool) -> None:
         """An indicated tone gives way to the first audio from the bridge, whether or not anybody is there to
         end it; a played one takes the caller out of the bridge.
         """
-        caller = channel_of(call_id, Leg.CALLER)
+        caller = self._names.of(call_id, Leg.CALLER)
         if over_media:
             tone, playback = "tone:ring;tonezone=cn", _ringback_of(call_id)
             await self._client.request("POST", f"channels/{caller}/play", media=tone, playbackId=playback)
@@ -95,20 +95,29 @@ class Dialler:
         if over_media:
             await self._client.delete(f"playbacks/{_ringback_of(call_id)}")
         else:
-            await self._client.tell("DELETE", f"channels/{channel_of(call_id, Leg.CALLER)}/ring")
+            await self._client.tell("DELETE", f"channels/{self._names.of(call_id, Leg.CALLER)}/ring")
 
     async def _dial(
-        self, call: Call, leg: Leg, line: str, ring_s: int, guard_s: int, joining: str | None = None
+        self,
+        call: Call,
+        leg: Leg,
+        line: str,
+        ring_s: int,
+        guard_s: int,
+        attempt: int,
+        beside: tuple[str, ...] | None = None,
     ) -> None:
         """Create a leg in the application, and then send its INVITE.
 
-        Not by originating: that would let a carrier's redirection (302) dial whatever it names. `joining`:
-        what comes into the bridge in between, for the caller is to hear the network's own announcements.
+        Not by originating: that would let a carrier's redirection (302) dial whatever it names. `beside`:
+        what comes into the bridge in between and with it, for the caller is to hear the network's own
+        announcements; None: there is no bridge.
         """
         trunk = await self._find_trunk(line)
         if trunk is None:
             raise EngineError(f"there is no trunk {line}")
-        endpoint, channel = await self._trunks.ensure(trunk), channel_of(call.call_id, leg)
+        endpoint = await self._trunks.ensure(trunk)
+        channel = self._names.begin(call.call_id, leg, attempt)
         number, display = (
             (call.caller, call.caller_display) if leg is Leg.CALLER else (call.callee, call.callee_display)
         )
@@ -120,19 +129,23 @@ class Dialler:
         }
         self._leftovers.forget(f"channels/{channel}")
         with self._arrival(channel) as arrival:
-            await self._client.request(
-                "POST",
-                "channels/create",
-                {"variables": variables},
-                endpoint=f"PJSIP/{trunk.dial_prefix}{written(number, trunk.dial_format)}@{endpoint}",
-                app=self._settings.app,
-                channelId=channel,
-                formats=trunk.codecs,  # without them the offer has an order of its own
-            )
+            try:
+                await self._client.request(
+                    "POST",
+                    "channels/create",
+                    {"variables": variables},
+                    endpoint=f"PJSIP/{trunk.dial_prefix}{written(number, trunk.dial_format)}@{endpoint}",
+                    app=self._settings.app,
+                    channelId=channel,
+                    formats=trunk.codecs,  # without them the offer has an order of its own
+                )
+            except AriError:
+                self._names.gone(channel)
+                raise
             try:
                 await arrival  # before it is in the application it cannot be dialled
-                if joining is not None:
-                    await self._join(call.call_id, joining)
+                if beside is not None:
+                    await self._join(call.call_id, ",".join((*beside, channel)))
                 await self._in_turn(trunk)
                 await self._client.request(
                     "POST", f"channels/{channel}/dial", timeout=ring_s + _RING_MARGIN_S
@@ -140,23 +153,12 @@ class Dialler:
             except OutcomeUnknown:
                 raise
             except EngineError as error:
-                await self._undo(channel)
+                if not isinstance(error, _Gone):
+                    self._translator.ignore(channel)
+                    self._names.gone(channel)
+                    with suppress(EngineError):  # it is asked for again
+                        await self._leftovers.end(f"channels/{channel}")
                 raise EngineError(f"{leg.name.lower()} not dialled: {error}") from error
-
-    async def _undo(self, channel: str) -> None:
-        """End a channel that nobody is to hear of; the next attempt may have its name when it is gone."""
-        self._translator.ignore(channel)
-        gone = self._leaving[channel] = asyncio.get_running_loop().create_future()
-        try:
-            there = await self._client.delete(f"channels/{channel}")
-            async with asyncio.timeout(self._settings.request_timeout_s if there else _LAST_WORDS_S):
-                await gone
-        except TimeoutError:
-            self._translator.heed(channel)
-            if there:
-                raise OutcomeUnknown(f"channel {channel} does not end") from None
-        finally:
-            del self._leaving[channel]
 
     async def _in_turn(self, trunk: Trunk) -> None:
         """INVITEs that were let go one by one may have caught up with each other on their way here."""
