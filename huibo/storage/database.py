@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from huibo.storage.dialects import one_of
 from huibo.storage.prepared import Prepared, forget_details, run_plain
@@ -109,9 +111,10 @@ class Database:
         """Waits for the writes under way, but not for long on a database that does not answer."""
         self._closed = True
         self._readers.end()
-        if await asyncio.to_thread(self._writer.end, _CLOSE_S):
-            self.engine.dispose()
-        else:
+        ended = await asyncio.to_thread(self._writer.end, _CLOSE_S)
+        event.listen(self.engine.pool, "checkin", _not_kept)
+        self.engine.dispose()
+        if not ended:
             log.error("database does not answer: what it was to write last is not kept")
 
     def _job(self, work: Work[Any], of: str | None = None) -> Job:
@@ -119,6 +122,11 @@ class Database:
             raise RuntimeError("the database is closed")
         loop = asyncio.get_running_loop()
         return Job(work, loop, loop.create_future(), of=of)
+
+
+def _not_kept(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+    """A connection that comes back when the pool is disposed of is closed: nobody else will do that."""
+    entry.invalidate()
 
 
 async def _outcome(job: Job, patience_s: float | None, withdraw: Callable[[Job], Stage]) -> Any:

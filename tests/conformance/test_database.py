@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 import sys
 import threading
 from asyncio.subprocess import PIPE
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -356,3 +358,20 @@ async def test_what_was_told_as_committed_survives_kill_9(database: Database, da
     assert {str(number) for number in told} <= kept
     assert await database.write(add("after")) == "after"
     assert await database.read(names) == kept | {"after"}
+
+
+async def test_the_connection_of_a_read_that_outlasts_the_database_is_closed(database: Database) -> None:
+    loop, reading, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def work(connection: Connection) -> Any:
+        connection.execute(select(counters.c.name))
+        loop.call_soon_threadsafe(reading.set)
+        assert go.wait(20)
+        return connection.connection.driver_connection
+
+    task = asyncio.create_task(database.read(work))
+    await asyncio.wait_for(reading.wait(), 20)
+    await database.close()
+    go.set()
+    with pytest.raises((sqlite3.Error, psycopg.Error), match="closed"):
+        (await task).execute("SELECT 1")
