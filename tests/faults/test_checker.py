@@ -190,6 +190,14 @@ def an_end_that_is_further_from_the_phones_than_a_fault_was_long(world: Spoilt) 
     world.fault("upgrade", 99_000, 100_000)
 
 
+def test_the_end_of_a_phone_is_not_that_of_a_later_attempt_which_came_to_none(world: Spoilt) -> None:
+    world.late("menu", B, 5997, Phone.HUNG_UP)
+    assert any("callee ended -5995 ms" in one.text for one in world.found())
+    ended = world.sql("SELECT callee_ended_at FROM cdrs WHERE call_id = ?", world.ids["menu"])
+    world.state("menu", "$.callee.dialled_at", ended[0][0] + 7000)
+    assert not any("callee ended" in one.text for one in world.found())
+
+
 @book("I1", "callee answered +")
 def a_whole_call_by_a_clock_that_nobody_set(world: Spoilt) -> None:
     world.by_wrong_clock("menu", 3600)

@@ -178,6 +178,8 @@ def _times(case: Case, leg: Leg, record: LegRecord, last: Ring) -> Iterator[Viol
         ),
         "ended": (record.ended_at, last.ended_at),
     }
+    if last.ended_at is not None and _dialled_after(case, leg, last.ended_at):
+        del seen["ended"]  # the last attempt has come to no phone
     for what, (told, saw) in seen.items():
         if told is None or saw is None or any(kill.began_at <= saw for kill in case.hit(ENGINE_KILLED)):
             continue
@@ -185,6 +187,11 @@ def _times(case: Case, leg: Leg, record: LegRecord, last: Ring) -> Iterator[Viol
         blind = (*BLINDFOLD, *DATABASE_AWAY) if unseen else BLINDFOLD
         if unshared_ms(case.hit(blind), min(told, saw), max(told, saw)) > tolerance_ms:
             yield case.broken("I1", f"{_name(leg)} {what} {told - saw:+d} ms from when the phone did")
+
+
+def _dialled_after(case: Case, leg: Leg, at: int) -> bool:
+    dialled_at = case.state.leg(leg).dialled_at if case.state is not None else None
+    return dialled_at is not None and dialled_at > at
 
 
 def _platform_failed(case: Case, cdr: Cdr) -> Iterator[Violation]:
